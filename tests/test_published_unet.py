@@ -1,0 +1,56 @@
+"""The full-size video U-Net against the reference: 4 GB and a minute or two, so it runs on request.
+
+FULL_SIZE=1 pytest tests/test_published_unet.py
+"""
+
+import os
+
+import golden_weights as golden
+import pytest
+import torch
+from einops import rearrange
+
+from models import structure
+from models.checkpoint import build, fill
+from models.unet import LVDM, VideoUNet
+
+pytestmark = pytest.mark.skipif(os.environ.get("FULL_SIZE") != "1", reason="4 GB of weights; set FULL_SIZE=1")
+KEYS = golden.keys("lvdm")
+CLOSE = 1e-5
+T = torch.tensor([500])
+
+
+@pytest.fixture(scope="module")
+def unet():
+    network = build(VideoUNet, LVDM)
+    state = golden.weights(KEYS["unet"]["keys"])
+    fill(network, {key: w[:, :, 0] if w.ndim == 5 else w for key, w in state.items()}, "goldens")
+    return network.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return golden.load("unet")
+
+
+@pytest.fixture(scope="module")
+def context():
+    return golden.randn(1, 1, 77, 768)
+
+
+def test_sixteen_frames_are_denoised_as_by_the_reference(unet, context, reference):
+    eps = unet(golden.randn(0, 1, 4, 16, 16, 16), T, context)
+    assert golden.relative(eps, reference["unet_a"]) < CLOSE
+
+
+def test_eight_frames_are_denoised_as_by_the_reference(unet, context, reference):
+    eps = unet(golden.randn(10, 1, 4, 8, 16, 16), T, context)
+    assert golden.relative(eps, reference["unet_c8"]) < CLOSE
+
+
+def test_structure_steers_as_in_the_reference(unet, context, reference):
+    encoder = build(structure.StructureEncoder, structure.LVDM)
+    fill(encoder, golden.weights(KEYS["adapter"]["keys"]), "goldens")
+    features = encoder.requires_grad_(False)(rearrange(golden.uniform(2, 16, 1, 128, 128), "f c h w -> 1 c f h w"))
+    eps = unet(golden.randn(0, 1, 4, 16, 16, 16), T, context, features)
+    assert golden.relative(eps, reference["unet_b"]) < CLOSE
