@@ -1,0 +1,154 @@
+"""The storybook autoencoder and upscaler: linear start, shapes, normalised latents, files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.autoencoder import AutoencoderConfig, StorybookAutoencoder
+from models.upscaler import Upscaler, UpscalerConfig
+from models.weights import load, save
+
+WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
+SMALL = AutoencoderConfig(latent_channels=4, encoder_channels=(8, 16), decoder_channels=(8, 8, 16))
+
+
+def pictures(count: int = 6, size: int = 32) -> torch.Tensor:
+    """Smooth random pictures (n, 3, size, size) in [-1, 1]."""
+    noise = torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    return F.interpolate(noise, (size, size), mode="bilinear").clamp(-1, 1)
+
+
+def trained_a_little(images: torch.Tensor) -> StorybookAutoencoder:
+    """A network whose corrections are not zero."""
+    torch.manual_seed(1)
+    network = StorybookAutoencoder(SMALL)
+    network.init_linear(images)
+    for last in (network.encoder[-1], network.decoder[-2]):
+        torch.nn.init.normal_(last.weight, std=0.05)
+    return network.eval()
+
+
+@torch.no_grad()
+def test_before_training_it_is_the_projection_on_principal_components() -> None:
+    images = pictures()
+    network = StorybookAutoencoder(SMALL)
+    network.init_linear(images)
+    network.eval()
+    blocks = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(-1, 192).double()
+    mean = blocks.mean(0)
+    components = torch.linalg.svd(blocks - mean, full_matrices=False).Vh[:4]
+    projected = (blocks - mean) @ components.T @ components
+    expected = projected.reshape(6, 4, 4, 3, 8, 8).permute(0, 3, 1, 4, 2, 5).reshape(6, 3, 32, 32)
+    # The transposed convolution has one bias per colour, so the mean block is kept only as its mean colour.
+    colour = mean.reshape(3, 64).mean(1)[:, None, None]
+    torch.testing.assert_close(network.decode(network.encode(images)), (expected + colour).float(), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_before_training_latents_are_uncorrelated_with_unit_variance() -> None:
+    images = pictures()
+    network = StorybookAutoencoder(SMALL)
+    network.init_linear(images)
+    latents = network.encode(images).permute(1, 0, 2, 3).flatten(1)
+    torch.testing.assert_close(torch.cov(latents), torch.eye(4), atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
+def test_normalised_latents_have_zero_mean_and_unit_variance_and_decode_alike() -> None:
+    images = pictures()
+    network = trained_a_little(images)
+    before = network.decode(network.encode(images))
+    network.latent_mean.fill_(0.3)
+    network.latent_std.fill_(2.0)
+    network.normalise(images)
+    latents = network.encode(images)
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(network.decode(latents), before, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_video_is_coded_frame_by_frame() -> None:
+    images = pictures()
+    network = trained_a_little(images)
+    video = images.reshape(2, 3, 3, 32, 32).transpose(1, 2)
+    latents = network.encode(video)
+    assert latents.shape == (2, 4, 3, 4, 4)
+    torch.testing.assert_close(latents[1, :, 2], network.encode(images[5:])[0], atol=1e-5, rtol=1e-5)
+    decoded = network.decode(latents)
+    assert decoded.shape == video.shape
+    torch.testing.assert_close(decoded[0, :, 1], network.decode(latents[:1, :, 1])[0], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_saved_autoencoder_gives_the_same_pixels(tmp_path: Path) -> None:
+    images = pictures()
+    network = trained_a_little(images)
+    network.normalise(images)
+    save(network, tmp_path / "a.safetensors", network.config)
+    again = load(tmp_path / "a.safetensors", StorybookAutoencoder, AutoencoderConfig)
+    assert again.config == SMALL
+    torch.testing.assert_close(
+        again.decode(again.encode(images)), network.decode(network.encode(images)), atol=0, rtol=0
+    )
+
+
+@torch.no_grad()
+def test_an_untrained_upscaler_is_bicubic() -> None:
+    images = pictures()
+    expected = F.interpolate(images, scale_factor=4, mode="bicubic", align_corners=False)
+    torch.testing.assert_close(Upscaler()(images), expected, atol=0, rtol=0)
+
+
+@torch.no_grad()
+def test_an_upscaler_treats_frames_alone() -> None:
+    network = Upscaler(UpscalerConfig(factor=2, channels=8, blocks=1))
+    torch.nn.init.normal_(network.last.weight, std=0.05)
+    video = pictures().reshape(2, 3, 3, 32, 32).transpose(1, 2)
+    upscaled = network(video)
+    assert upscaled.shape == (2, 3, 3, 64, 64)
+    torch.testing.assert_close(upscaled[1, :, 2], network(video[1:, :, 2])[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def film_frames() -> torch.Tensor:
+    """Frames of the clips that ship with the tool, at the model's size: (n, 3, 128, 128)."""
+    from storycli import video
+    from storycli.config import EXAMPLES
+
+    clips = [EXAMPLES / "clips" / f"{name}.mp4" for name in ("walk-snowy-forest-bear", "dance-starry-night-monkey")]
+    clips = [
+        clip if clip.exists() else next(clip.parent.glob(f"{clip.name.rsplit('-', 1)[0]}-*.mp4")) for clip in clips
+    ]
+    frames = [video.read(clip, indices=[0, 8, 16], size=(128, 128)) for clip in clips]
+    return torch.cat([torch.from_numpy(part.copy()) for part in frames]).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def psnr(images: torch.Tensor, truth: torch.Tensor) -> float:
+    return float(10 * torch.log10(4 / (images.clamp(-1, 1) - truth).square().mean()))
+
+
+@torch.no_grad()
+def test_the_built_in_autoencoder_keeps_the_picture(film_frames: torch.Tensor) -> None:
+    network = load(WEIGHTS / "storybook-autoencoder.safetensors", StorybookAutoencoder, AutoencoderConfig)
+    latents = network.encode(film_frames)
+    assert latents.shape == (6, 8, 16, 16)
+    assert 0.6 < latents.std() < 1.5
+    assert psnr(network.decode(latents), film_frames) > 27
+
+
+@torch.no_grad()
+def test_the_built_in_upscaler_beats_bicubic(film_frames: torch.Tensor) -> None:
+    from storycli import video
+    from storycli.config import EXAMPLES
+
+    network = load(WEIGHTS / "storybook-upscaler.safetensors", Upscaler, UpscalerConfig)
+    clip = sorted((EXAMPLES / "clips").glob("sit-*.mp4"))[0]
+    truth = torch.from_numpy(video.read(clip, indices=[0, 12], size=(256, 256)).copy()).permute(0, 3, 1, 2).float()
+    truth = truth / 127.5 - 1
+    small = F.avg_pool2d(truth, 2)
+    upscaled = F.avg_pool2d(network(small), 2)
+    bicubic = F.interpolate(small, scale_factor=2, mode="bicubic", align_corners=False)
+    assert psnr(upscaled, truth) > psnr(bicubic, truth)
