@@ -1,0 +1,103 @@
+"""Training of the U-Net and the structure encoder on small shards of noise."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import STRUCTURE, UNET
+
+from models.schedule import cosine
+from storycli.dataset import Shards
+from storycli.training import Denoiser, TrainConfig, train, vary_structure
+
+CONFIG = TrainConfig(still_frames=16, clip_frames=16, batch=4, warmup=8, still_share=0.5)
+EMPTY = torch.zeros(5, 384), torch.ones(5, dtype=torch.bool)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    generator = torch.Generator().manual_seed(0)
+    for kind, n, f in (("stills", 6, 1), ("clips", 3, 4)):
+        (folder / kind).mkdir()
+        for shard in range(2):
+            save_file(
+                {
+                    "latents": torch.randn(n, 4, f, 8, 8, generator=generator).half(),
+                    "depth": torch.randint(0, 255, (n, f, 64, 64), generator=generator, dtype=torch.uint8),
+                    "mask": torch.randint(0, 255, (n, f, 8, 8), generator=generator, dtype=torch.uint8),
+                    "context": torch.randn(n, 5, 384, generator=generator).half(),
+                    "words": torch.ones(n, 5, dtype=torch.bool),
+                },
+                folder / kind / f"{shard:05d}.safetensors",
+            )
+    return folder
+
+
+def run(data, out, config=CONFIG, stop=None, **options):
+    for progress in train(config, UNET, STRUCTURE, data, out, empty_context=EMPTY, **options):
+        if stop and progress.seen >= stop:
+            return
+
+
+def test_shards_are_read_as_one_list(data):
+    shards = Shards(data / "stills")
+    assert len(shards) == 12
+    second = load_file(data / "stills" / "00001.safetensors")["latents"]
+    torch.testing.assert_close(shards[[7, 0]]["latents"][0], second[1])
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(data, tmp_path):
+    run(data, tmp_path / "whole")
+    run(data, tmp_path / "stopped", stop=16, checkpoint_seconds=-1)
+    run(data, tmp_path / "stopped")
+    for name in ("unet", "structure"):
+        whole, resumed = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("whole", "stopped"))
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changed"), [("base", {"unet"}), ("structure", {"structure"}), ("joint", {"unet", "structure"})]
+)
+def test_each_stage_trains_its_networks_and_no_others(data, tmp_path, stage, changed):
+    torch.manual_seed(CONFIG.seed)
+    before = Denoiser(UNET, STRUCTURE).state_dict()
+    run(data, tmp_path, replace(CONFIG, stage=stage), checkpoint_seconds=-1)
+    after = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["denoiser"]
+    moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert moved == changed
+
+
+def test_the_rate_warms_up_holds_and_falls_to_nothing():
+    config = TrainConfig(still_frames=1000, clip_frames=0, batch=10, warmup=100, cooldown=0.5, lr=1.0)
+    assert config.rate(0) == pytest.approx(0.1)
+    assert config.rate(400) == pytest.approx(1.0)
+    assert config.rate(750) == pytest.approx(0.501)
+    assert config.rate(990) < 0.03
+
+
+def test_varied_depth_stays_in_range_and_keeps_the_foreground_in_front():
+    generator = torch.Generator().manual_seed(0)
+    depth = torch.linspace(0, 0.5, 64)[:, None].expand(8, 1, 2, 64, 64).clone()
+    depth[:, :, :, 20:40, 20:40] = 0.9
+    mask = torch.zeros(8, 1, 2, 8, 8)
+    mask[..., 2:5, 2:5] = 1
+    varied = vary_structure(depth, mask, generator)
+    assert varied.min() >= 0 and varied.max() <= 1
+    assert (varied[..., 30, 30] > varied[..., 30, 55]).all()
+    assert not torch.allclose(varied[0], varied[1])
+
+
+def test_the_loss_of_a_network_that_says_nothing_is_the_weighted_variance_of_its_target(data):
+    from storycli.training import denoising_loss, pick_batch
+
+    generator = torch.Generator().manual_seed(1)
+    batch = pick_batch(CONFIG, 0, Shards(data / "stills"), None, generator)
+    batch["mask"] = torch.zeros_like(batch["mask"])
+    silent = Denoiser(UNET, STRUCTURE)
+    config = replace(CONFIG, snr_limit=1e9)
+    only = cosine()[999:]  # a schedule of one time, where v is all but -x0
+    loss = denoising_loss(silent, batch, only, EMPTY, config, generator, "cpu")
+    snr = (only / (1 - only)).item()
+    assert loss.item() == pytest.approx(snr / (snr + 1) * batch["latents"].float().square().mean().item(), rel=0.02)
