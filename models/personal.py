@@ -1,0 +1,127 @@
+"""A character of one's own: a pseudo-word that changes with diffusion time, and low-rank branches on attention.
+
+TimeInv and low-rank weight modulation of the paper; textual inversion is the table with one row.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class TimeInv(nn.Module):
+    """A table of token embeddings V (rows, d) for one pseudo-word, looked up by diffusion time.
+
+    With as many rows as the schedule has steps this is timestep-variable textual inversion; with one row it is
+    textual inversion (Gal et al. 2022).
+    """
+
+    def __init__(self, start: Tensor, rows: int, num_steps: int = 1000):
+        super().__init__()
+        self.table = nn.Parameter(start.expand(rows, -1).clone())
+        self.num_steps = num_steps
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t (b,) -> the word's embedding at that time (b, d)."""
+        return self.table[t * len(self.table) // self.num_steps]
+
+
+class LowRank(nn.Module):
+    """A frozen linear layer with a trainable branch: W x + B A x, with B starting at zero (Hu et al. 2021)."""
+
+    def __init__(self, linear: nn.Linear, rank: int):
+        super().__init__()
+        self.linear = linear
+        self.down = nn.Linear(linear.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, linear.out_features, bias=False)
+        nn.init.kaiming_uniform_(self.down.weight, a=5**0.5)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + self.up(self.down(x))
+
+
+PROJECTIONS = ("to_q", "to_k", "to_v")
+ATTENTIONS = ("attn1", "attn2")  # spatial self-attention and cross-attention; attention over time stays as it is
+
+
+def projections(unet: nn.Module) -> list[str]:
+    """The names of the linear layers that low-rank branches modulate."""
+    ends = tuple(f".{attention}.{projection}" for attention in ATTENTIONS for projection in PROJECTIONS)
+    return [name for name, module in unet.named_modules() if name.endswith(ends) and isinstance(module, nn.Linear)]
+
+
+def add_branches(unet: nn.Module, rank: int) -> dict[str, LowRank]:
+    """Give every such layer of a frozen U-Net a branch to train, in place; returns the branches by layer name."""
+    branches = {}
+    for name in projections(unet):
+        linear = unet.get_submodule(name)
+        branches[name] = LowRank(linear, rank).to(linear.weight.device)
+        _set(unet, name, branches[name])
+    return branches
+
+
+def remove_branches(unet: nn.Module, branches: Mapping[str, LowRank]) -> None:
+    """Put the plain layers back."""
+    for name, branch in branches.items():
+        _set(unet, name, branch.linear)
+
+
+def branch_tensors(branches: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    """The trained tensors, ``layer.down`` (rank, in) and ``layer.up`` (out, rank)."""
+    return {
+        f"{name}.{side}": getattr(branch, side).weight.detach()
+        for name, branch in branches.items()
+        for side in ("down", "up")
+    }
+
+
+@contextmanager
+def modulated(unet: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """A U-Net with a character's tensors in force, at no cost in time; afterwards exactly what it was.
+
+    ``layer.up`` and ``layer.down`` are added as up @ down; any other tensor stands in for the parameter of its name.
+    """
+    plain = {}
+    try:
+        for key, tensor in tensors.items():
+            layer, _, side = key.rpartition(".")
+            if side == "down":
+                continue
+            parameter = unet.get_submodule(layer).weight if side == "up" else unet.get_parameter(key)
+            plain.setdefault(parameter, parameter.data)
+            if side == "up":
+                delta = tensor.float() @ tensors[f"{layer}.down"].float()
+                parameter.data = parameter.data + delta.to(parameter)
+            else:
+                parameter.data = tensor.to(parameter)
+        yield
+    finally:
+        for parameter, data in plain.items():
+            parameter.data = data
+
+
+def _set(root: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(root.get_submodule(parent), leaf, module)
+
+
+def text_with_word(text: nn.Module, prompts: list[str], word: str, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Context (b,l,d) and mask of prompts where ``word`` has the embeddings ``vectors`` (b,d); gradients reach them."""
+    from models.text import put
+
+    ids, mask, where = text.tokenize_words(prompts, [word])
+    device = vectors.device
+    mask = mask if mask is None else mask.to(device)
+    embeds = put(text.embed(ids.to(device)), where[word].to(device), vectors)
+    return text.encode(ids.to(device), mask, inputs_embeds=embeds), mask
+
+
+@torch.no_grad()
+def word_start(text: nn.Module, class_word: str) -> Tensor:
+    """The mean token embedding (d,) of a class word, where its pseudo-word begins."""
+    ids, mask = text.tokenize([class_word])
+    embeds = text.embed(ids)[0]
+    words = mask[0] if mask is not None else ids[0] != text.tokenizer.pad_token_id
+    return embeds[words][1:-1].mean(0) if words.sum() > 2 else embeds[0]
