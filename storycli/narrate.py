@@ -1,0 +1,126 @@
+"""Narration: the text of each plot read aloud, by an offline English voice or by a speech service.
+
+The offline voice is the package ``hibari-tts`` (extra ``narration``), the service any server with OpenAI's
+``/audio/speech``, found by ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL``.
+"""
+
+import os
+import unicodedata
+import wave
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from storycli import sound
+from storycli.errors import StoryError
+from storycli.ffmpeg import replacing
+
+LATIN_SHARE = 0.9  # of its letters, for a text that an English voice may read
+SPEECH_MODEL = "gpt-4o-mini-tts"  # unless STORYCLI_TTS_MODEL names another
+SPEAKERS = {"offline": "heart", "openai": "alloy"}
+SEED = 0  # of the offline voice's breath: the same text gives the same sound
+TIMEOUT = 60.0  # seconds
+
+Speaker = Callable[[str, Path], None]  # writes a text as a wav file
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A text as sound."""
+
+    path: Path
+    seconds: float
+
+
+def narrate(
+    texts: Sequence[str],
+    folder: Path | str,
+    *,
+    voice: Literal["offline", "openai"] = "offline",
+    speaker: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Spoken | None, ...]:
+    """Read each text into a wav file of ``folder``; None for one without a word.
+
+    ``speaker`` is a name that the voice knows. ``progress`` is told how many texts are done, and of how many.
+    Raises StoryError when the voice is not there, cannot read the language, or the service fails.
+    """
+    say = VOICES[voice](texts, speaker or SPEAKERS[voice])
+    spoken: list[Spoken | None] = []
+    for number, text in enumerate(texts, start=1):
+        if any(letter.isalnum() for letter in text):
+            path = Path(folder) / f"narration-{number:02}.wav"
+            with replacing(path) as temporary:
+                say(text, temporary)
+                spoken.append(Spoken(path, sound.seconds(temporary)))
+        else:
+            spoken.append(None)
+        if progress:
+            progress(number, len(texts))
+    return tuple(spoken)
+
+
+def _offline(texts: Sequence[str], speaker: str) -> Speaker:
+    foreign = next((text for text in texts if not _is_latin(text)), None)
+    if foreign is not None:
+        raise StoryError(
+            f"the offline voice reads English only, and plot {texts.index(foreign) + 1} is in another script",
+            "narrate with --voice openai, or show the text with --subtitles",
+        )
+    try:
+        from hibari import Hibari
+        from hibari.voices import voice_path
+    except ImportError as error:
+        raise StoryError("the offline voice is not installed", "pip install 'storycli[narration]'") from error
+    try:
+        voice = Hibari(model=voice_path(speaker, download_missing=False), voice=speaker)
+    except (ValueError, FileNotFoundError) as error:
+        raise StoryError(f"the offline voice has no speaker {speaker!r} here", "use 'heart'") from error
+
+    def say(text: str, path: Path) -> None:
+        samples = np.rint(np.clip(voice(text, seed=SEED), -1, 1) * 32767).astype("<i2")
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(voice.sample_rate)
+            file.writeframes(samples.tobytes())
+
+    return say
+
+
+def _service(texts: Sequence[str], speaker: str) -> Speaker:
+    import openai
+
+    key, server = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
+    if not key and not server:
+        raise StoryError("there is no OPENAI_API_KEY for the speech service", "set it, or use --voice offline")
+    client = openai.OpenAI(api_key=key or "none", timeout=TIMEOUT)  # a server of one's own may need no key
+    model = os.environ.get("STORYCLI_TTS_MODEL", SPEECH_MODEL)
+
+    def say(text: str, path: Path) -> None:
+        try:
+            answer = client.audio.speech.create(model=model, voice=speaker, input=text, response_format="wav")
+        except openai.APIStatusError as error:
+            raise StoryError(f"the speech service refused with status {error.status_code}", HINT) from error
+        except openai.OpenAIError as error:
+            raise StoryError(f"the speech service failed: {type(error).__name__}", HINT) from error
+        path.write_bytes(answer.content)
+        try:
+            sound.seconds(path)
+        except StoryError as error:
+            raise StoryError("the speech service answered with something that is no sound", HINT) from error
+
+    return say
+
+
+HINT = "check OPENAI_API_KEY, OPENAI_BASE_URL and STORYCLI_TTS_MODEL, or use --voice offline"
+VOICES = {"offline": _offline, "openai": _service}
+
+
+def _is_latin(text: str) -> bool:
+    letters = [letter for letter in text if letter.isalpha()]
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    return not letters or latin >= LATIN_SHARE * len(letters)

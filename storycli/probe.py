@@ -1,0 +1,168 @@
+"""What a video file says of itself: sizes as seen, frames and their times, and whether it is whole.
+
+PyAV reads every packet but decodes only one frame, so an hour of video takes about a second.
+"""
+
+import functools
+import os
+import stat
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from storycli.errors import StoryError
+from storycli.ffmpeg import LOCAL_ONLY, argument
+
+# What a library of clips may hold: no playlists, image sequences or scripts, which name further files.
+CONTAINERS = frozenset({"mov", "matroska", "avi", "mpeg", "mpegts", "flv", "ogg", "asf", "gif", "h264", "hevc"})
+MISSING_SECONDS = 0.5  # less at the end of a file is rounding, more is a file that was cut off
+CLOCK_ROUNDING = 0.0021  # seconds between frames that differ by less are the same: some files count in 1/1000 s
+REPLACE_HINT = "replace the file, or leave it out"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoInfo:
+    """What a viewer sees: sizes are after rotation and with square pixels."""
+
+    width: int
+    height: int
+    fps: float  # the average, where the rate varies
+    num_frames: int
+    duration: float  # seconds
+    rotation: int  # degrees counterclockwise that the file asks players to turn it: 0, 90, 180 or 270
+    variable_rate: bool
+    has_audio: bool
+    codec: str
+    pixel_format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A whole file read once without decoding it."""
+
+    info: VideoInfo
+    times: np.ndarray  # (f,) seconds at which each frame appears, from 0
+    seekable: bool  # by decord, which loses its place in MPEG streams and where an edit list hides frames
+
+
+def scan(path: Path) -> Scan:
+    """Read a video's packets. Raises StoryError with the reason unless a whole moving picture is in it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise StoryError(f"{path} does not exist") from error
+    except OSError as error:
+        raise StoryError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise StoryError(f"{path} is {'a folder' if path.is_dir() else 'not a file'}, not a video")
+    if not os.access(path, os.R_OK):
+        raise StoryError(f"{path} cannot be read: it is another user's")
+    if not found.st_size:
+        raise StoryError(f"{path} is empty")
+    return _scan_once(path.absolute(), found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)  # an hour of video takes a second, and its shots are read one by one
+def _scan_once(path: Path, size: int, modified: int) -> Scan:
+    try:
+        with opened(path) as container:
+            frame = next(container.decode(moving_picture(path, container)))
+        with opened(path) as container:
+            return _described(path, container, frame)
+    except UnicodeEncodeError as error:
+        raise StoryError(f"{str(path)!a} has a name that is not text", "rename it") from error
+    except (av.FFmpegError, StopIteration) as error:
+        raise StoryError(f"{path} {_why_not(path, error)}", REPLACE_HINT) from error
+
+
+def opened(path: Path) -> av.container.InputContainer:
+    """Open a local file, which may not refer to anything but local files."""
+    return av.open(argument(path), options={"protocol_whitelist": LOCAL_ONLY}, metadata_errors="replace")
+
+
+def moving_picture(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    """Return the first video stream that is not the cover of an album."""
+    covers = av.stream.Disposition.attached_pic
+    pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
+    if not pictures and container.streams.audio:
+        raise StoryError(f"{path} has sound but no moving picture")
+    if not pictures or not CONTAINERS.intersection(container.format.name.split(",")):
+        raise StoryError(f"{path} is not a video but {container.format.long_name or container.format.name}")
+    return pictures[0]
+
+
+def _described(path: Path, container: av.container.InputContainer, frame: av.VideoFrame) -> Scan:
+    """Read all packets; ``frame`` is the first one, decoded."""
+    stream = moving_picture(path, container)
+    begins, duration, hidden = _frame_times(path, container, stream)
+    gaps = np.diff(begins)
+    variable = len(gaps) > 1 and float(np.ptp(gaps)) > max(CLOCK_ROUNDING, 0.05 * float(np.median(gaps)))
+    rotation = round(frame.rotation / 90) * 90 % 360
+    width, height = round(frame.width * float(stream.sample_aspect_ratio or 1)), frame.height
+    info = VideoInfo(
+        width=height if rotation % 180 else width,
+        height=width if rotation % 180 else height,
+        fps=len(begins) / duration if variable else float(_nominal_rate(stream)),
+        num_frames=len(begins),
+        duration=duration,
+        rotation=rotation,
+        variable_rate=variable,
+        has_audio=bool(container.streams.audio),
+        codec=stream.codec_context.name,
+        pixel_format=frame.format.name,
+    )
+    streaming = container.format.name in ("mpeg", "mpegts")
+    return Scan(info, begins, seekable=not (hidden or streaming))
+
+
+def _frame_times(
+    path: Path, container: av.container.InputContainer, stream: av.VideoStream
+) -> tuple[np.ndarray, float, int]:
+    """Return when each frame appears, how long they last together, and the number of hidden frames."""
+    packets, last_second = [], 0.0
+    for packet in container.demux():
+        begins = packet.dts if packet.pts is None else packet.pts
+        if packet.size and begins is not None:
+            last_second = max(last_second, float((begins + (packet.duration or 0)) * packet.time_base))
+        if packet.size and packet.stream_index == stream.index:
+            packets.append((begins, packet.duration or 0, packet.is_discard))
+    _check_complete(path, container, stream, len(packets), last_second)
+    shown = [(begins, lasts) for begins, lasts, discard in packets if not discard]
+    frame_time = float(1 / _nominal_rate(stream))
+    if any(begins is None for begins, _ in shown):  # a raw stream has no clock
+        return np.arange(len(shown)) * frame_time, len(shown) * frame_time, 0
+    shown.sort()
+    times = np.array([float((begins - shown[0][0]) * stream.time_base) for begins, _ in shown])
+    last_frame = float(shown[-1][1] * stream.time_base) or frame_time
+    return times, float(times[-1]) + last_frame, len(packets) - len(shown)
+
+
+def _nominal_rate(stream: av.VideoStream) -> Fraction:
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _check_complete(
+    path: Path,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    num_packets: int,
+    last_second: float,
+) -> None:
+    if num_packets < stream.frames:
+        raise StoryError(f"{path} is cut off: {num_packets} of {stream.frames} frames are there", REPLACE_HINT)
+    promised = (container.duration or 0) / av.time_base + max(0, container.start_time or 0) / av.time_base
+    if last_second < promised - MISSING_SECONDS:
+        there = f"{last_second:.1f} of {promised:.1f} seconds are there"
+        raise StoryError(f"{path} is cut off: {there}", REPLACE_HINT)
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        if file.read(8)[4:] == b"ftyp":
+            return "begins like an mp4 but is cut off or damaged"
+    if isinstance(error, StopIteration):
+        return "has no picture that can be decoded"
+    return f"is not a video, or it is damaged ({getattr(error, 'strerror', None) or error})"
