@@ -1,0 +1,159 @@
+"""Who is who in a story: the things it speaks of, and what its pronouns stand for."""
+
+from dataclasses import dataclass, field
+
+from storycli.english import lexicon
+
+SINGULAR = {"he": "he", "him": "he", "himself": "he", "she": "she", "her": "she", "herself": "she"}
+NEUTER = {"it", "itself", "this", "that"}
+PLURAL = {"they", "them", "themselves", "these", "those"}
+SPEAKER = {"i": "i", "me": "i", "myself": "i", "we": "we", "us": "we", "ourselves": "we", "you": "you"}
+
+
+@dataclass(eq=False, slots=True)
+class Thing:
+    """A person, animal, place or object of the story, as it was first named."""
+
+    head: str  # lemma of the noun, or the name, in lower case
+    words: str  # the noun with its adjectives: "old keeper"
+    kind: str = "thing"  # person, animal or thing
+    gender: str = ""  # he, she, it, or not known yet
+    plural: bool = False
+    proper: bool = False
+    looks: str = ""  # what a name is said to be: "shepherd boy"
+    names: set[str] = field(default_factory=set)  # every noun it has been called by
+    seen: int = -1  # sentence of the last mention
+    place: int = -1  # token of the last mention
+    subject: bool = False  # the last mention was a subject
+    aside: bool = False  # the last mention stood after a preposition
+
+    @property
+    def animate(self) -> bool:
+        return self.kind != "thing"
+
+
+def kind_of(head: str, proper: bool) -> tuple[str, str]:
+    """Kind and gender of a noun: ("person", "she") for a queen, ("animal", "") for a wolf."""
+    if head in lexicon.MALE:
+        return "person", "he"
+    if head in lexicon.FEMALE:
+        return "person", "she"
+    if proper and head in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES:
+        return "person", "he" if head in lexicon.MALE_NAMES else "she"
+    if head in lexicon.PERSON:
+        return "person", ""
+    if head in lexicon.ANIMAL:
+        return "animal", ""
+    if proper and head not in lexicon.PLACES and head not in lexicon.TIME:
+        return "person", ""
+    return "thing", "it"
+
+
+class Cast:
+    """Every thing mentioned so far; finds what a noun phrase or a pronoun refers to."""
+
+    def __init__(self) -> None:
+        self.things: list[Thing] = []
+
+    def noun(self, head: str, words: str, *, plural: bool, proper: bool, new: bool, modifiers: frozenset[str]) -> Thing:
+        """The known thing of that name, or a new one; ``new`` (an indefinite article) always makes one."""
+        if not new:
+            for thing in sorted(self.things, key=lambda thing: -thing.place):
+                if head in thing.names and thing.plural == plural and not self._differs(thing, modifiers):
+                    return thing
+        kind, gender = kind_of(head, proper)
+        for title in modifiers & (lexicon.MALE | lexicon.FEMALE) if proper else ():
+            kind, gender = kind_of(title, False)
+        thing = Thing(head, words, kind, gender, plural, proper, names={head})
+        self.things.append(thing)
+        return thing
+
+    @staticmethod
+    def _differs(thing: Thing, modifiers: frozenset[str]) -> bool:
+        known = set(thing.words.lower().split())
+        return bool(modifiers) and bool(known - thing.names) and not modifiers & known
+
+    def mention(self, thing: Thing, sentence: int, token: int, subject: bool, aside: bool = False) -> None:
+        """Note where a thing was last spoken of, and in what role."""
+        thing.seen, thing.place, thing.subject, thing.aside = sentence, token, subject, aside
+
+    def pronoun(
+        self, word: str, sentence: int, *, subject: bool, other_than: tuple[Thing, ...] = ()
+    ) -> tuple[Thing, ...]:
+        """What the pronoun stands for, by number, gender and nearness; subjects carry on as subjects."""
+        if word in SPEAKER:
+            who = SPEAKER[word]
+            return (Thing(who, "people" if who == "we" else "person", "person", plural=who == "we"),)
+        if word in PLURAL:
+            return self._group(sentence, subject, other_than)
+        wanted = SINGULAR.get(word, "it")
+        found = self._best(lambda thing: self._agreement(thing, wanted), sentence, subject, other_than)
+        if found is None:
+            return ()
+        if found.animate and not found.gender:
+            found.gender = wanted
+        return (found,)
+
+    @staticmethod
+    def _agreement(thing: Thing, wanted: str) -> float | None:
+        if thing.plural or (thing.head in lexicon.GROUPS and wanted != "it"):
+            return None
+        if thing.gender == wanted:
+            return 1.0 if thing.animate or wanted != "it" else 0.0
+        if thing.kind == "animal" and thing.gender == "it" and wanted != "it":
+            return -1.5
+        if thing.gender:
+            return None if thing.kind != "animal" else -2.0
+        if wanted == "it":
+            creature = thing.kind == "animal" or thing.head in lexicon.CREATURES
+            return 0.6 if creature and not thing.proper else 0.0 if thing.head in lexicon.GROUPS else None
+        return 0.4 if thing.kind == "person" else 0.0
+
+    def _best(self, agreement, sentence: int, subject: bool, other_than: tuple[Thing, ...]) -> Thing | None:
+        ranked = []
+        for thing in self.things:
+            fit = agreement(thing)
+            if fit is None or thing in other_than or thing.seen < 0:
+                continue
+            nearness = -0.8 * min(sentence - thing.seen, 6)
+            carried = 0.9 if thing.subject and subject else 0.5 if not thing.subject and not subject else 0.0
+            if thing.head in lexicon.BODY and thing.kind == "thing":
+                fit -= 1.5
+            aside = -0.6 if thing.aside and not thing.animate else 0.0
+            lively = 0.3 if subject and thing.animate else 0.0
+            ranked.append((fit + nearness + carried + aside + lively, thing.place, thing))
+        return max(ranked, key=lambda entry: entry[:2])[2] if ranked else None
+
+    def _group(self, sentence: int, subject: bool, other_than: tuple[Thing, ...]) -> tuple[Thing, ...]:
+        def agreement(thing: Thing) -> float | None:
+            if thing.plural or thing.head in lexicon.GROUPS:
+                return 0.6 if thing.animate else -0.4
+            return None
+
+        found = self._best(agreement, sentence, subject, other_than)
+        singles = [
+            thing
+            for thing in self.things
+            if thing.animate and not thing.plural and thing not in other_than and 0 <= sentence - thing.seen <= 4
+        ]
+        singles = sorted(singles, key=lambda thing: thing.place)[-2:]
+        if (
+            found is not None
+            and (found.animate or len(singles) < 2)
+            and not (len(singles) == 2 and min(thing.seen for thing in singles) > found.seen + 1)
+        ):
+            return (found,)
+        if len(singles) == 2:
+            return tuple(singles)
+        return (found,) if found is not None else ()
+
+    def last_actor(self) -> tuple[Thing, ...]:
+        """Who acted last: the subject of a sentence that names none ("Ran. Climbed a fence.")."""
+        actors = [thing for thing in self.things if thing.subject and thing.animate]
+        actors = actors or [thing for thing in self.things if thing.subject]
+        return (max(actors, key=lambda thing: thing.place),) if actors else ()
+
+    def last_plural(self) -> Thing | None:
+        """What "one", "both" and "the other" pick from."""
+        plurals = [thing for thing in self.things if thing.plural]
+        return max(plurals, key=lambda thing: thing.place) if plurals else None

@@ -1,0 +1,232 @@
+"""The events of an English story, one by one, in the order of time.
+
+What tells no event (states, thoughts, speech, fragments) goes with the event that follows it, so no word is lost.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from storycli.english import lexicon
+from storycli.english.cast import Cast, Thing
+from storycli.english.clauses import JOINING, Clauses
+from storycli.english.mentions import Mention, Mentions
+from storycli.english.reading import Page
+
+NO_PLACE_AFTER = {"of", "with", "for", "about", "like"}
+NO_MANNER = {"suddenly", "finally", "early", "only", "immediately", "really", "nearly", "daily"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a clause beside its verb: ``role`` is particle, object, manner, place, time or with."""
+
+    role: str
+    words: tuple[str | Mention, ...]
+    lead: str = ""  # the preposition
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One visible action of one actor or group."""
+
+    text: str  # the words of the story that tell it
+    verb: str  # lemma
+    mention: Mention  # who acts
+    parts: tuple[Part, ...]
+    words: frozenset[str]  # every word of it and of what was told just before, in lower case
+    scene: tuple[Part, ...] = ()  # places that were told just before
+    passive: str = ""  # "destroyed", where nobody is named who did it
+
+    @property
+    def actors(self) -> tuple[Thing, ...]:
+        """Who acts."""
+        return self.mention.things
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Words of the story that tell no event, kept for the next one."""
+
+    text: list[str] = field(default_factory=list)
+    scene: list[Part] = field(default_factory=list)
+    words: set[str] = field(default_factory=set)
+
+    def before(self, event: Event) -> Event:
+        """``event`` with the words that wait put before it."""
+        told = replace(
+            event,
+            text=" ".join([*self.text, event.text]),
+            scene=(*self.scene, *event.scene),
+            words=event.words | self.words,
+        )
+        self.text, self.scene, self.words = [], [], set()
+        return told
+
+
+def events(text: str) -> list[Event]:
+    """Events of an English story; a story of nothing but states, thoughts and speech gives those."""
+    paragraphs = [" ".join(block.split()) for block in re.split(r"\n\s*\n", text) if block.strip()]
+    pages = [Page(paragraph) for paragraph in paragraphs]
+    return _events(pages) or _events(pages, relaxed=True)
+
+
+def _events(pages: list[Page], *, relaxed: bool = False) -> list[Event]:
+    cast, waiting, found, number = Cast(), Waiting(), [], 0
+    for page in pages:
+        for sent in page.doc.sents:
+            clauses = Clauses(page, sent, relaxed)
+            sentence = _Sentence(clauses, Mentions(clauses, cast, number))
+            told = list(sentence.events())
+            if told:
+                told[0] = waiting.before(told[0])
+            else:
+                sentence.wait_in(waiting)
+            found += told
+            number += 1
+    if found and waiting.text:
+        found[-1] = replace(found[-1], text=" ".join([found[-1].text, *waiting.text]))
+    return found
+
+
+class _Sentence:
+    """Puts together the events of a sentence."""
+
+    def __init__(self, clauses: Clauses, mentions: Mentions):
+        self.clauses, self.mentions, self.page = clauses, mentions, clauses.page
+
+    def events(self) -> Iterator[Event]:
+        """The events of the sentence, in the order of time."""
+        verbs = self.clauses.telling(lambda verb: any(thing.animate for thing in self.mentions.actor(verb).things))
+        extents = self.clauses.extents(verbs) if verbs else {}
+        for verb in verbs:
+            mention, tokens = self.mentions.actor(verb), extents[verb.i]
+            for thing in mention.things:
+                self.mentions.note(thing, verb, subject=True)
+            roles = {child.dep_ for child in verb.children}
+            yield Event(
+                text=self.page.text(tokens) if len(verbs) == 1 else self._told(tokens, verb, mention),
+                verb=self.clauses.lemma(verb),
+                mention=mention,
+                parts=tuple(self._parts(verb, {other.i for other in verbs})),
+                words=frozenset(token.lower_ for token in tokens if not self.page.quoted[token.i]),
+                passive=verb.lower_ if "auxpass" in roles and "agent" not in roles else "",
+            )
+
+    def wait_in(self, waiting: Waiting) -> None:
+        """Leave a sentence without events to the next one that has some."""
+        sent, quoted = self.clauses.sent, self.page.quoted
+        waiting.text.append(self.page.text(list(sent)))
+        waiting.words |= {token.lower_ for token in sent if not quoted[token.i]}
+        for token in sent:
+            if token.dep_ == "prep" and not quoted[token.i]:
+                waiting.scene += [part for part in self.preposition(token) if part.role == "place"]
+
+    def _told(self, tokens: list, verb, mention: Mention) -> str:
+        """The clause as a sentence of its own: joining words dropped, its subject put in where it has none."""
+        quoted = self.page.quoted
+        while len(tokens) > 1 and not quoted[tokens[0].i] and (tokens[0].is_punct or tokens[0].lower_ in JOINING):
+            tokens = tokens[1:]
+        while (
+            len(tokens) > 1
+            and not quoted[tokens[-1].i]
+            and (tokens[-1].text in ",:;-.\u2014" or tokens[-1].dep_ == "cc")
+        ):
+            tokens = tokens[:-1]
+        text, own = self.page.text(tokens), self.clauses.own_subject(verb)
+        if (own is None or own.tag_ in ("WP", "WDT")) and mention.things:
+            if own is not None:
+                text = text.removeprefix(own.text).strip()
+            subject = self.clauses.subject(verb)
+            pronoun = subject is not None and subject.tag_ == "PRP"
+            text = f"{subject.text if pronoun else _named(mention)} {text}"
+        text = text[:1].upper() + text[1:]
+        return text if text.endswith((".", "!", "?", '"', "\u201d")) else text + "."
+
+    def _parts(self, verb, telling: set[int]) -> Iterator[Part]:
+        subject, found = self.clauses.own_subject(verb), self.mentions.found
+        if subject is not None and subject.i in found and any(child.dep_ == "agent" for child in verb.children):
+            yield Part("object", (found[subject.i],))
+        for child in verb.children:
+            if child == subject or child.i in telling or self.page.quoted[child.i]:
+                continue
+            match child.dep_:
+                case "dobj" | "dative" | "oprd" | "attr" | "npadvmod" if child.i in found:
+                    yield self._object(child)
+                case "prep" | "dative":
+                    yield from self.preposition(child)
+                case "ccomp" if child.tag_ in ("VB", "VBG"):
+                    yield from self._seen(child)
+                case "prt" | "acomp":
+                    yield Part("particle", (child.lower_,))
+                case "advmod" | "npadvmod" if child.lower_ == "home":
+                    yield Part("place", ("home",))
+                    yield from (Part("object", self._phrase(noun)) for noun in child.lefts if noun.i in found)
+                case "advmod" if child.i > verb.i and child.lower_ in lexicon.PARTICLES:
+                    yield Part("particle", (child.lower_,))
+                case "advmod" if child.lower_.endswith("ly") and child.lower_ not in NO_MANNER:
+                    yield Part("manner", (child.lower_,))
+
+    def _object(self, noun) -> Part:
+        lemma = noun.lemma_.lower()
+        if lemma in lexicon.TIME:
+            return Part("time", (noun.lower_,))
+        if lemma == "home" and not list(noun.children):
+            return Part("place", ("home",))
+        return Part("object", self._phrase(noun))
+
+    def _seen(self, verb) -> Iterator[Part]:
+        """ "Saw a fox running", "helps him build a tower": who else does what."""
+        subject = self.clauses.own_subject(verb)
+        if subject is None or subject.i not in self.mentions.found:
+            return
+        words: list[str | Mention] = [self.mentions.found[subject.i], verb.lower_]
+        for child in verb.rights:
+            if child.dep_ == "dobj" and child.i in self.mentions.found:
+                words += self._phrase(child)
+        yield Part("object", tuple(words))
+
+    def preposition(self, prep) -> Iterator[Part]:
+        """What follows a preposition, as a place, a time or something else."""
+        for noun in prep.children:
+            if noun.dep_ == "prep":  # "out of the rocket"
+                yield from (replace(part, lead=f"{prep.lower_} {part.lead}") for part in self.preposition(noun))
+            elif noun.dep_ == "pobj" and noun.i in self.mentions.found:
+                if noun.lemma_.lower() in lexicon.TIME:
+                    yield Part("time", (noun.lower_,), prep.lower_)
+                    continue
+                things = self.mentions.found[noun.i].things
+                place = any(thing.head in lexicon.PLACES for thing in things) and prep.lower_ not in NO_PLACE_AFTER
+                yield Part("place" if place else "with", self._phrase(noun), prep.lower_)
+
+    def _phrase(self, noun) -> tuple[str | Mention, ...]:
+        """A noun with what is joined to it: "a piece of cheese", "bread and jam"."""
+        found = self.mentions.found
+        words: list[str | Mention] = [found[noun.i]]
+        for child in noun.rights:
+            if child.dep_ == "prep" and child.lower_ in ("of", "with", "in", "on"):
+                for inner in child.children:
+                    if inner.dep_ == "pobj" and inner.i in found:
+                        if noun.lower_ in lexicon.INDEFINITE:  # "both of them"
+                            return self._phrase(inner)
+                        words += [child.lower_, *self._phrase(inner)]
+            elif child.dep_ == "conj" and child.i in found:
+                words += ["and", *self._phrase(child)]
+        return tuple(words)
+
+
+def _named(mention: Mention) -> str:
+    """ "The wolf", "Anna and Ben": the subject of a clause that has lost its own."""
+    names = []
+    for thing in mention.things:
+        own = thing.proper or thing.head in lexicon.INDEFINITE
+        names.append(
+            "I"
+            if thing.head == "i"
+            else thing.head
+            if thing.head in ("we", "you")
+            else thing.words
+            if own
+            else f"the {thing.words}"
+        )
+    return " and ".join(names)

@@ -1,0 +1,201 @@
+"""Whom the words of a sentence mean: its nouns and pronouns, each with the things of the story that it stands for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from storycli.english import lexicon
+from storycli.english.cast import PLURAL, SINGULAR, SPEAKER, Cast, Thing, kind_of
+from storycli.english.clauses import Clauses
+
+PRONOUNS = {*SINGULAR, *PLURAL, *SPEAKER, "it", "itself"}
+SPAN = 100_000  # more tokens than a sentence has: places in the story grow with its sentences
+INSIDE = ("compound", "nmod", "nummod", "quantmod", "amod")
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A noun phrase or pronoun, as the things that it stands for and the article it came with."""
+
+    things: tuple[Thing, ...]
+    article: str = ""  # a, the, a possessive, or nothing
+
+
+class Mentions:
+    """The mentions of sentence number ``number``, by token; resolving them moves the ``cast`` on."""
+
+    def __init__(self, clauses: Clauses, cast: Cast, number: int):
+        self.clauses, self.cast, self.number = clauses, cast, number
+        self.page, self.sent = clauses.page, clauses.sent
+        self.found: dict[int, Mention] = {}
+        late = []
+        for token in self.sent:
+            if self.page.quoted[token.i]:
+                continue
+            mention = self._of(token)
+            if mention is not None and mention.things:
+                self.found[token.i] = mention
+            elif mention is not None and token.dep_ != "poss":
+                late.append(token)
+        for token in late:
+            self.found[token.i] = self._backwards(token)
+        for token in self.sent:
+            self._christen(token)
+
+    def actor(self, verb) -> Mention:
+        """Who does it: the agent of a passive, the subject and whoever is joined to it, or whoever acted last."""
+        for agent in verb.children:
+            for child in agent.children if agent.dep_ == "agent" else ():
+                if child.i in self.found:
+                    return self.found[child.i]
+        subject = self.clauses.subject(verb)
+        if subject is not None and subject.tag_ in ("WP", "WDT", "WP$"):
+            clause = subject.head
+            while clause.dep_ == "conj":
+                clause = clause.head
+            subject = clause.head
+        if subject is None or subject.i not in self.found:
+            return Mention(self.cast.last_actor())
+        joined = [self.found[subject.i], *(self.found[t.i] for t in _joined(subject) if t.i in self.found)]
+        return Mention(tuple(dict.fromkeys(t for mention in joined for t in mention.things)), joined[0].article)
+
+    def note(self, thing: Thing, token, *, subject: bool, aside: bool = False) -> None:
+        """Remember that ``thing`` was spoken of here."""
+        self.cast.mention(thing, self.number, token.i + SPAN * self.number, subject, aside)
+
+    def _of(self, token) -> Mention | None:
+        if token.pos_ == "PRON" and token.lower_ in PRONOUNS:
+            return self._pronoun(token)
+        if token.lower_ in lexicon.INDEFINITE and token.dep_ in ("nsubj", "dobj", "pobj", "nsubjpass", "conj"):
+            return self._indefinite(token)
+        return self._noun(token) if self._is_noun(token) else None
+
+    def _is_noun(self, token) -> bool:
+        if token.i in self.page.lemmas:
+            return False
+        if token.dep_ in INSIDE:
+            verb = token.head.tag_.startswith("VB") and self.clauses.own_subject(token.head) == token
+            return verb or (token.head.lower_ == "home" and token.pos_ in ("NOUN", "PROPN"))  # "followed the girl home"
+        misread = token.dep_ in ("nsubj", "dobj", "pobj") and token.tag_[0] in "JNV" and _has_article(token)
+        return token.pos_ in ("NOUN", "PROPN") or (misread and not any(c.dep_[:5] == "nsubj" for c in token.children))
+
+    def _is_subject(self, token) -> bool:
+        while token.dep_ == "conj" and token.head.pos_ in ("NOUN", "PROPN", "PRON"):
+            token = token.head
+        if token.dep_ in ("nsubj", "nsubjpass"):
+            return token.head.dep_ != "relcl"
+        return self.clauses.is_verb(token.head) and self.clauses.own_subject(token.head) == token
+
+    # Nouns
+
+    def _noun(self, token) -> Mention:
+        article = next((c.lower_ for c in token.lefts if c.tag_ in ("DT", "PRP$")), "")
+        inside = [child for child in token.lefts if child.dep_ in (*INSIDE, "poss") and child.tag_ != "PRP$"]
+        inner = [t for child in inside for t in child.subtree if t.tag_ not in ("DT", "PRP$") and not t.is_punct]
+        words = " ".join([*(self.page.surface[t.i] for t in inner), token.text]).replace(" 's", "'s")
+        proper = token.tag_.startswith("NNP") and token.text[:1].isupper() and not article
+        head = token.lower_ if proper else token.lemma_.lower()
+        if token.dep_ == "appos" and token.head.i in self.found:
+            return self._apposition(token, head, words)
+        plural = token.tag_ == "NNS" or (token.tag_ == "NNPS" and bool(article))
+        if head in lexicon.TIME and token.dep_ not in ("nsubj", "dobj"):
+            return Mention((Thing(head, words, plural=plural),), article)
+        thing = self.cast.noun(
+            head,
+            words if proper else words.lower(),
+            plural=plural,
+            proper=proper,
+            new=article in ("a", "an", "another") or bool(inner and inner[0].like_num),
+            modifiers=frozenset(t.lower_.rstrip(".") for t in inner),
+        )
+        if token.dep_ != "poss":
+            self.note(thing, token, subject=self._is_subject(token), aside=token.dep_ == "pobj")
+        return Mention((thing,), "a" if article == "an" else article)
+
+    def _apposition(self, token, head: str, words: str) -> Mention:
+        """ "Finn, a shepherd boy": another name for the same thing."""
+        mention = self.found[token.head.i]
+        thing = mention.things[0]
+        thing.names.add(head)
+        thing.looks = thing.looks or words.lower()
+        kind, gender = kind_of(head, False)
+        if thing.proper and kind != "thing":
+            thing.kind, thing.gender = kind, gender or thing.gender
+        return mention
+
+    def _christen(self, verb) -> None:
+        """ "A girl named Lucy", "they named the boat Luna": from now on that is its name."""
+        if self.page.quoted[verb.i] or not verb.tag_.startswith("VB") or verb.lemma_ not in ("name", "call"):
+            return
+        whom = (
+            verb.head if verb.dep_ == "acl" else next((c for c in verb.children if c.dep_ in ("dobj", "nsubj")), verb)
+        )
+        name = next((c for c in verb.rights if c.pos_ == "PROPN" and c.i != whom.i), None)
+        if name is None or whom.i not in self.found:
+            return
+        thing = self.found[whom.i].things[0]
+        given = self.found.get(name.i)
+        if given is not None and given.things[0] in self.cast.things and given.things[0].proper:
+            self.cast.things.remove(given.things[0])
+        thing.names.add(name.lower_)
+
+    # Pronouns
+
+    def _pronoun(self, token) -> Mention:
+        subject = self._is_subject(token) or token.dep_ == "poss"
+        other_than: tuple[Thing, ...] = ()
+        if not subject and not token.lower_.endswith(("self", "selves")):
+            verb = token.head
+            while not self.clauses.is_verb(verb) and verb.dep_ != "ROOT":
+                verb = verb.head
+            actor = self.clauses.subject(verb) if self.clauses.is_verb(verb) else None
+            if actor is not None and actor.i in self.found:
+                other_than = self.found[actor.i].things
+        things = self.cast.pronoun(token.lower_, self.number, subject=subject, other_than=other_than)
+        for thing in things if token.dep_ != "poss" else ():
+            self.note(thing, token, subject=subject)
+        return Mention(things, "the")
+
+    def _backwards(self, token) -> Mention:
+        """A pronoun before its noun ("Before he ate, Tom fed the hens"), or one whose noun the story never tells."""
+        clause = token.head
+        while clause.dep_ not in ("advcl", "ROOT"):
+            clause = clause.head
+        subject = self.clauses.subject(clause.head) if clause.dep_ == "advcl" else None
+        if subject is not None and subject.i in self.found:
+            return self.found[subject.i]
+        word = token.lower_
+        gender = SINGULAR.get(word, "" if word in PLURAL else "it")
+        noun = {"he": "man", "she": "woman", "": "people"}.get(gender, "thing")
+        kind = "thing" if noun == "thing" else "person"
+        thing = Thing(word, noun, kind, gender, word in PLURAL, names={word})
+        if kind == "person":
+            self.cast.things.append(thing)
+            self.note(thing, token, subject=self._is_subject(token))
+        return Mention((thing,), "a")
+
+    def _indefinite(self, token) -> Mention:
+        """ "One", "both", "the other" of those that were spoken of; "everyone", "somebody"."""
+        head, subject = token.lower_, self._is_subject(token)
+        if head == "one" and token.dep_ in ("dobj", "pobj"):  # "he saw one"
+            same = [thing for thing in self.cast.things if not thing.animate and thing.seen >= 0]
+            if same:
+                return Mention((max(same, key=lambda thing: thing.place),), "a")
+        group = self.cast.last_plural() if head in ("one", "other", "another", "both") else None
+        plural = head in ("both", "all", "some", "many", "few", "others", "several", "most")
+        words, kind = (group.words.split()[-1], group.kind) if group is not None else (head, "person")
+        thing = Thing(head, words, kind, "", plural, names={head})
+        if not plural and head not in lexicon.NEVER:
+            self.cast.things.append(thing)
+        self.note(thing, token, subject=subject)
+        return Mention((thing,))
+
+
+def _has_article(token) -> bool:
+    return token.tag_[0] == "N" or any(child.tag_ in ("DT", "PRP$") for child in token.lefts)
+
+
+def _joined(noun) -> Iterator:
+    for child in noun.children:
+        if child.dep_ == "conj" and child.pos_ in ("NOUN", "PROPN", "PRON"):
+            yield child
+            yield from _joined(child)

@@ -1,0 +1,315 @@
+"""Events to words: a query that finds footage of the motion, and a prompt that describes the finished picture.
+
+Both speak as the captions of the storybook world do ("a panda walking through a snowy forest"). The prompt tells what
+the story says and marks its heroes; the query puts anybody of that kind in the hero's place.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from storycli import world_words
+from storycli.english import lexicon
+from storycli.english.cast import Thing, kind_of
+from storycli.english.events import Event, Part
+from storycli.english.mentions import Mention
+from storycli.story import Character
+
+MAX_WORDS = 16  # the small text encoder reads 24 tokens
+ARRIVING = {
+    "into": "in",
+    "to": "in",
+    "inside": "in",
+    "through": "in",
+    "across": "in",
+    "onto": "on",
+    "down": "on",
+    "up": "on",
+}
+STAYING = {"in", "on", "at", "under", "underneath", "beneath", "among", "by", "near", "beside", "outside", "along"}
+ENTERING = {"enter", "reach", "cross", "visit", "explore"}
+LEAVING = {"leave", "exit", "flee", "escape"}
+OWN_WORDS = {name for hero in world_words.CORE.values() for name in hero.names}
+NAMED = OWN_WORDS | {name for hero in world_words.HELD_OUT.values() for name in hero.names}
+
+
+@dataclass(slots=True)
+class Scene:
+    """Where and when the story stands: carried from one event to the next until it says otherwise."""
+
+    place: Part | None = None
+    weather: str = ""
+    hour: str = ""
+    here: list[Part] = field(default_factory=list)
+
+    def enter(self, event: Event) -> None:
+        """Move on to ``event``."""
+        self.here = [part for part in event.parts if part.role == "place"]
+        if event.verb in ENTERING:
+            self.here += [part for part in event.parts if part.role == "object" and _place_of(part)]
+        if "outside" in event.words:
+            self.place = None
+        for part in event.scene:
+            if part.role == "place" and (part.lead in STAYING or part.lead in ARRIVING):
+                self._move(part)
+        for hour, words in lexicon.HOURS.items():
+            if words & event.words:
+                self.hour = hour
+        for weather, words in lexicon.WEATHER.items():
+            if words & event.words:
+                self.weather = "" if event.verb in ("pass", "stop", "end", "clear") else weather
+
+    def leave(self, event: Event) -> None:
+        """Stay, after ``event``, where it has led."""
+        if event.verb in LEAVING and any(part.role == "object" and _place_of(part) for part in event.parts):
+            self.place = None
+        for part in self.here:
+            if part.role == "object" or part.lead in STAYING or part.lead in ARRIVING or part.lead == "":
+                self._move(part)
+            elif part.lead in ("out of", "from"):
+                self.place = None
+
+    def _move(self, part: Part) -> None:
+        if part.words == ("home",):
+            self.place, self.weather = Part("place", ("home",), "at"), ""
+            return
+        noun = _place_of(part)
+        if noun is None or (
+            noun.head in ("snow", "water", "ice", "sand", "bed", "sofa", "stage", "stairs") and self.place
+        ):
+            return
+        lead = ARRIVING.get(part.lead, part.lead or "in")
+        if noun.head in lexicon.AT and part.lead == "to":
+            lead = "at"
+        elif noun.head in lexicon.ON and part.lead not in STAYING:
+            lead = "on"
+        self.place = Part("place", part.words, lead)
+        if noun.head in lexicon.INDOORS:
+            self.weather = ""
+
+
+def _place_of(part: Part) -> Thing | None:
+    first = part.words[0] if part.words else None
+    if isinstance(first, Mention) and first.things and first.things[0].head in lexicon.PLACES:
+        return first.things[0]
+    return None
+
+
+def prompt(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
+    """The picture in words: the heroes as ``{name}``, what they do, where, and when it is not an ordinary day."""
+    heroes = Heroes(characters)
+    pieces = [(9, heroes.all_of(event.mention)), (9, _doing(event))]
+    pieces += [(_weight(part), _words_of(part, heroes)) for part in _ordered(event)]
+    inside = any(part.lead in ("among", "into", "onto", "between") for part in event.parts)
+    if scene.place is not None and not scene.here and not inside:
+        pieces.append((7, _words_of(scene.place, heroes)))
+    told = " ".join(words for _, words in pieces)
+    where = [_place_of(part) for part in scene.here or ([scene.place] if scene.place else [])]
+    indoors = any(noun is not None and noun.head in lexicon.INDOORS for noun in where)
+    if scene.weather and not indoors and scene.weather.split()[-1] not in told:
+        pieces.append((5, scene.weather))
+    if scene.hour and scene.hour.split()[-1] not in told:
+        pieces.append((4, scene.hour))
+    return _short(pieces)
+
+
+def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
+    """The motion in words: the same deed by anybody, in the place of the storybook world that is near in meaning."""
+    movers = Movers(characters)
+    particles = " ".join(
+        part.words[0] for part in event.parts if part.role == "particle" and isinstance(part.words[0], str)
+    )
+    objects = [part for part in _ordered(event) if part.role in ("object", "with") and part not in scene.here]
+    motion = lexicon.MOTIONS.get(f"{event.verb} {particles}") or lexicon.MOTIONS.get(event.verb)
+    if event.passive or not any(thing.animate for thing in event.actors) or (motion == "talking" and objects):
+        motion = None
+    pieces = [(9, movers.all_of(event.mention)), (9, motion or _doing(event))]
+    if not (motion and motion.endswith(("away", "closer"))):
+        pieces += [(_weight(part), _words_of(part, movers)) for part in objects]
+    places = scene.here or ([scene.place] if scene.place else [])
+    if places:
+        pieces.append((7, _footage_place(places[-1], event, movers)))
+    return _short(pieces)
+
+
+def _doing(event: Event) -> str:
+    particles = [part.words[0] for part in event.parts if part.role == "particle"]
+    spoken = event.verb == "cry" and re.search('["\u201c\u2018]', event.text)  # '"Fire!" he cried'
+    verb = f"being {event.passive}" if event.passive else "shouting" if spoken else gerund(event.verb)
+    return " ".join([verb, *(word for word in particles if isinstance(word, str))])
+
+
+def _ordered(event: Event) -> list[Part]:
+    order = {"object": 0, "with": 1, "place": 2, "manner": 3}
+    return sorted((part for part in event.parts if part.role in order), key=lambda part: order[part.role])
+
+
+def _weight(part: Part) -> int:
+    return {"object": 8, "place": 7, "with": 6}.get(part.role, 3)
+
+
+def _short(pieces: list[tuple[int, str]]) -> str:
+    """The pieces in order; the least important are left out while there are too many words."""
+    pieces = [(weight, words) for weight, words in pieces if words]
+    while sum(len(words.split()) for _, words in pieces) > MAX_WORDS and min(weight for weight, _ in pieces) < 8:
+        pieces.remove(min(reversed(pieces), key=lambda piece: piece[0]))
+    return " ".join(words for _, words in pieces)
+
+
+def _words_of(part: Part, names: "Heroes") -> str:
+    words = [names.all_of(word) if isinstance(word, Mention) else word for word in part.words]
+    return " ".join([part.lead, *words]).strip()
+
+
+def _footage_place(part: Part, event: Event, names: "Heroes") -> str:
+    noun = _place_of(part)
+    known = world_words.PLACES.get(lexicon.PLACES.get(noun.head, "") if noun else "")
+    if known is None or (part.role == "place" and part.lead not in STAYING and part.lead not in ARRIVING):
+        return _words_of(part, names)
+    moving = event.verb in lexicon.MOVING or lexicon.MOTIONS.get(event.verb, "").startswith(("walking", "running"))
+    own = [phrase for phrase in known.phrases if noun is not None and noun.head in phrase.split()]
+    through = [phrase for phrase in own or known.phrases if phrase.startswith(("through", "down")) == moving]
+    return (through or own or list(known.phrases))[0]
+
+
+class Heroes:
+    """Names things as a prompt does: characters marked, people and objects by their nouns."""
+
+    def __init__(self, characters: Sequence[Character]):
+        self.characters = characters
+
+    def all_of(self, mention: Mention) -> str:
+        """Every thing of a mention, joined by "and"."""
+        return " and ".join(dict.fromkeys(self.one(thing, mention.article) for thing in mention.things)) or "someone"
+
+    def one(self, thing: Thing, article: str) -> str:
+        """One thing with its article."""
+        hero = hero_of(thing, self.characters)
+        if hero is not None:
+            return "a {" + hero.name + "}"
+        if thing.proper and thing.animate:
+            return _with_article(_looks(thing))
+        return self.plain(thing, article)
+
+    def plain(self, thing: Thing, article: str) -> str:
+        """A thing that is no hero and has no name of its own."""
+        words = thing.words
+        if thing.head in lexicon.KIN and not thing.plural:
+            words = " ".join([*words.split()[:-1], lexicon.KIN[thing.head]])
+        if thing.proper and thing.kind != "person":
+            return words
+        if thing.head in ("everyone", "everybody", "all", "some", "many", "most", "several", "others", "we"):
+            return "people"
+        if thing.head in ("someone", "somebody", "i", "you", "anyone", "anybody", "other", "another", "one", "both"):
+            words = "person" if words == thing.head else singular(words) if thing.head != "both" else words
+            return f"two {'people' if words == 'person' else words}" if thing.head == "both" else _with_article(words)
+        if article == "the" and not thing.animate:
+            return f"the {words}"
+        if thing.plural or words.split()[-1] in lexicon.MASS:
+            return words
+        if article in ("his", "her", "its", "their", "my", "our", "your") and thing.head in lexicon.BODY:
+            return f"{'its' if article not in ('his', 'her', 'their') else article} {words}"
+        if article == "" and not thing.animate:
+            return words
+        return _with_article(words)
+
+
+class Movers(Heroes):
+    """Names things as a query does: whoever common footage shows doing it."""
+
+    def one(self, thing: Thing, article: str) -> str:
+        hero = hero_of(thing, self.characters)
+        if hero is not None:
+            return self._anybody(hero, thing)
+        if thing.kind == "person" and thing.words not in OWN_WORDS and thing.head not in OWN_WORDS:
+            if thing.plural or thing.head in lexicon.GROUPS or thing.head == "we":
+                return "people"
+            common = lexicon.FOOTAGE.get(thing.head) or {"he": "man", "she": "woman"}.get(thing.gender, "person")
+            return _with_article("child" if thing.head in ("child", "baby", "kid", "toddler") else common)
+        if thing.kind == "animal" and not thing.plural:
+            return _with_article(lexicon.FOOTAGE.get(thing.head, thing.head))
+        if thing.kind == "person" and not thing.plural:
+            return _with_article(thing.head)
+        return self.plain(thing, article)
+
+    @staticmethod
+    def _anybody(hero: Character, thing: Thing) -> str:
+        kinds = [kind_of(word, False) for word in reversed((hero.class_word or hero.name).lower().split())]
+        kind, gender = next(
+            (found for found in (*kinds, (thing.kind, thing.gender)) if found[0] != "thing"), ("person", "")
+        )
+        if kind == "animal":
+            return "an animal"
+        return _with_article({"he": "man", "she": "woman"}.get(gender, "person"))
+
+
+def hero_of(thing: Thing, characters: Sequence[Character]) -> Character | None:
+    """The character that a thing of the story is, by name ("teddy") or by kind ("teddy bear", "the bear")."""
+    words = set(thing.words.lower().split()) | thing.names
+    for character in characters:
+        if character.name.lower() in words and not thing.plural:
+            return character
+    for character in characters:
+        kind = (character.class_word or "").lower().split()
+        if not kind or thing.plural or not {kind[-1], " ".join(kind)} & (thing.names | {thing.words}):
+            continue
+        nouns = set(thing.words.lower().split()[:-1]) & (lexicon.ANIMAL | lexicon.PERSON | {"polar", "toy"})
+        if nouns <= set(kind):
+            return character
+    return None
+
+
+def _looks(thing: Thing) -> str:
+    """What a person known by name looks like: the story's own word for them, a title, or man and woman."""
+    title = thing.words.lower().split()[0]
+    if thing.words.lower() in NAMED or title in NAMED:
+        return thing.words.lower() if thing.words.lower() in NAMED else title
+    if thing.head in lexicon.KIN:
+        return lexicon.KIN[thing.head]
+    if thing.kind == "animal" and thing.head in lexicon.ANIMAL:
+        return thing.head
+    if title != thing.head and title in lexicon.PERSON | lexicon.MALE | lexicon.FEMALE and len(title) > 3:
+        return title
+    return thing.looks or {"he": "man", "she": "woman"}.get(thing.gender, "person")
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if re.match(r'[aeio]|u(?!ni|s)', words) else 'a'} {words}"
+
+
+def singular(noun: str) -> str:
+    """ "friends": "friend"."""
+    for ending, replacement in (
+        ("ies", "y"),
+        ("men", "man"),
+        ("children", "child"),
+        ("sses", "ss"),
+        ("ches", "ch"),
+        ("s", ""),
+    ):
+        if noun.endswith(ending) and not noun.endswith("ss"):
+            return noun[: -len(ending)] + replacement
+    return noun
+
+
+def gerund(verb: str) -> str:
+    """The -ing form of a verb: run, running; lie, lying; make, making."""
+    if verb.endswith("ie"):
+        return verb[:-2] + "ying"
+    if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")) and verb != "singe":
+        return verb[:-1] + "ing"
+    one_syllable = re.fullmatch(r"(?:qu|[^aeiou])*[aeiou][^aeiouwxy]", verb)
+    if one_syllable or verb in (
+        "begin",
+        "forget",
+        "admit",
+        "permit",
+        "regret",
+        "refer",
+        "unzip",
+        "kidnap",
+        "travel",
+        "equip",
+    ):
+        return verb + verb[-1] + "ing"
+    return verb + "ing"
