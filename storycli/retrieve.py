@@ -1,0 +1,229 @@
+"""The library of clips: text to the clips whose motion and layout fit, by what they show and what is said of them."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from storycli import config, shipped
+from storycli.encoder import BUILT_IN, Encoder
+from storycli.errors import StoryError
+from storycli.index import Index, Row, clip, quoted
+from storycli.indexing import Progress, Report, Update
+from storycli.sentences import minilm
+from storycli.sources import find
+from storycli.story import Candidate
+
+SEEN, SAID, WORDS = 0.5, 0.4, 0.1  # weights of the picture, the caption's meaning, and its very words
+POOL = 100  # clips that each of the three rankings puts forward
+ENOUGH_MOTION = 0.03  # picture widths a second
+MUCH_SHAKE = 0.3
+STILL, SHAKY, SHORT = 0.05, 0.05, 0.1  # what a clip loses by each
+SAME_LOOK, SAME_PLACE = 3, 12  # bits of 64 in which the looks of two shots may differ, in two files or in one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filters:
+    """Which clips a search may return."""
+
+    min_seconds: float = 0
+    orientation: Literal["landscape", "portrait", "square", ""] = ""
+    under: Path | None = None
+
+    def where(self) -> str | None:
+        """As a condition of the index."""
+        shape = {"landscape": "width > height", "portrait": "width < height", "square": "width = height"}
+        conditions = [f"seconds >= {self.min_seconds:f}"] if self.min_seconds else []
+        conditions += [shape[self.orientation]] if self.orientation else []
+        if self.under:
+            conditions.append(f"starts_with(path, {quoted(str(self.under.absolute()) + '/')})")
+        return " AND ".join(conditions) or None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """What is in a library."""
+
+    folder: Path
+    files: int
+    shots: int
+    seconds: float
+    captioned: int  # shots
+    missing: tuple[Path, ...]  # files that are no longer where they were
+    encoder: str
+
+
+class Library:
+    """The clips indexed in a folder; without one, those that ship with storycli.
+
+    ``weights`` are the retrieval network's; an index answers only to those that made it.
+    """
+
+    def __init__(self, folder: Path | None = None, weights: Path = BUILT_IN, device: str = "cpu"):
+        self.encoder = Encoder(weights, device)
+        self.built_in = folder is None
+        self.folder = folder or built_in_folder(self.encoder.digest)
+        self.index = Index(self.folder, self.encoder.identity)
+        if self.built_in:
+            self._update([shipped.CLIPS], wait=120)
+
+    def add(self, paths: Sequence[Path], progress: Progress | None = None) -> Report:
+        """Indexes new and changed videos of files, folders and CSV tables (``sources.find``), and follows moved ones.
+
+        ``progress(done, total, path)`` is called after each file. Files that cannot be read are in the report, with the
+        reason. Raises StoryError when the index cannot be used.
+        """
+        if self.built_in:
+            raise StoryError(
+                "the clips that ship with storycli are a library of their own", "Name another folder with --index."
+            )
+        return self._update(paths, progress=progress)
+
+    def _update(self, paths: Sequence[Path], *, wait: float = 0, progress: Progress | None = None) -> Report:
+        found = list(find(paths))
+        with self.index.writing(wait):
+            if self.built_in:
+                shipped.unpack(self.index)
+            return Update(self.index, self.encoder).run(found, progress)
+
+    def prune(self) -> tuple[Path, ...]:
+        """Forgets the clips of files that are gone, and returns which."""
+        with self.index.writing():
+            gone = [file for file in self.index.files() if not Path(file.path).exists()]
+            self.index.remove(shot for file in gone for shot in file.shots)
+            self.index.tidy()
+        return tuple(Path(file.path) for file in gone)
+
+    def status(self) -> Status:
+        """Counts, and the files that are missing."""
+        rows = list(self.index.rows(["path", "seconds", "caption"]))
+        paths = sorted({row["path"] for row in rows})
+        return Status(
+            folder=self.folder,
+            files=len(paths),
+            shots=len(rows),
+            seconds=sum(row["seconds"] for row in rows),
+            captioned=sum(bool(row["caption"]) for row in rows),
+            missing=tuple(Path(path) for path in paths if not Path(path).exists()),
+            encoder=self.encoder.identity["name"],
+        )
+
+    def search(
+        self, query: str, k: int = 5, *, seconds: float | None = None, filters: Filters = Filters()
+    ) -> list[Candidate]:
+        """The ``k`` clips that fit an English sentence best, best first; fewer in a small library.
+
+        Three rankings put clips forward, by picture, by caption and by words; those are compared with each other
+        exactly. Clips in which little moves, that shake, or that are shorter than ``seconds`` come later; repetitions
+        do not come.
+        """
+        if not len(self.index):
+            raise StoryError(f"there are no clips in {self.folder}", "Add some first: storycli index VIDEOS")
+        seen, said = self.encoder.embed_text([query])[0], minilm().embed([query])[0]
+        count, where = max(POOL, 10 * k), filters.where()
+        found = {
+            row["id"]: row
+            for table in (
+                self.index.nearest("visual", seen, count, where),
+                self.index.nearest("said", said, count, where),
+                self.index.matching(query, count, where),
+            )
+            for row in table.to_pylist()
+        }
+        rows = list(found.values())
+        if not rows:
+            return []
+        scores = similarity(rows, query, seen, said) - flaws(rows, seconds)
+        order = sorted(range(len(rows)), key=lambda i: (-scores[i], rows[i]["id"]))
+        kept = without_repetitions([rows[i] for i in order], k)
+        score = {row["id"]: float(value) for row, value in zip(rows, scores, strict=True)}
+        return [Candidate(clip=clip(row), score=score[row["id"]]) for row in kept]
+
+
+def built_in_folder(digest: str) -> Path:
+    """Where the index of the shipped clips is kept; another for other weights or clips."""
+    try:
+        table = shipped.CLIPS.read_bytes()
+    except OSError as error:
+        raise StoryError("the clips that ship with storycli are missing", "Install storycli again.") from error
+    return config.home() / "library" / hashlib.sha256(table + digest.encode()).hexdigest()[:16]
+
+
+def similarity(rows: Sequence[Row], query: str, seen: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """How well each clip fits a query, at most 1: by its picture, what is said of it, and common words."""
+    picture = np.array([row["visual"] for row in rows], np.float32) @ seen
+    sentences = np.array([row["said"] for row in rows], np.float32)
+    caption = sentences @ said
+    asked = stems(query)
+    common = np.array([len(asked & stems(row["words"])) / max(1, len(asked)) for row in rows])
+    told = np.any(sentences != 0, axis=1)
+    return np.where(told, SEEN * picture + SAID * caption + WORDS * common, picture * (SEEN + SAID))
+
+
+def flaws(rows: Sequence[Row], seconds: float | None) -> np.ndarray:
+    """What clips lose for little motion, for shaking, and for being shorter than asked."""
+    motion, shake, length = (np.array([row[name] for row in rows]) for name in ("motion", "shake", "seconds"))
+    lost = STILL * (1 - motion / ENOUGH_MOTION).clip(0) + SHAKY * (shake / MUCH_SHAKE).clip(0, 1)
+    return lost + SHORT * (1 - length / seconds).clip(0) if seconds else lost
+
+
+def without_repetitions(rows: Sequence[Row], k: int) -> list[Row]:
+    """The first ``k`` rows that do not show again what an earlier one shows."""
+    kept: list[Row] = []
+    for row in rows:
+        if len(kept) == k:
+            break
+        if not any(is_same(row, other) for other in kept):
+            kept.append(row)
+    return kept
+
+
+def is_same(a: Row, b: Row) -> bool:
+    """Whether two shots look the same: a copy, or parts of one file in which nothing else comes to be seen."""
+    different = ((a["look"] ^ b["look"]) & (2**64 - 1)).bit_count()
+    return different <= (SAME_PLACE if a["path"] == b["path"] else SAME_LOOK)
+
+
+def stems(text: str) -> set[str]:
+    """The words of a text without their endings, and without those that say nothing."""
+    words = re.findall(r"[^\W\d_]{2,}", text.lower())
+    return {re.sub(r"(?<=..)(ing|ed|es|s)$", "", word) for word in words if word not in STOP_WORDS}
+
+
+# fmt: off
+STOP_WORDS = frozenset((
+    "an", "and", "are", "at", "by", "for", "from", "in", "into", "is", "it", "its", "of", "on", "or", "that", "the",
+    "then", "they", "this", "to", "was", "were", "with",
+))
+# fmt: on
+
+
+def assign(candidates: Sequence[Sequence[Candidate]]) -> list[Candidate]:
+    """One candidate for each plot of a film, with the largest sum of scores and no clip twice.
+
+    ``candidates`` holds those of each plot, none empty. When there are too few clips for that, some are used again, as
+    few times as can be.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not candidates:
+        return []
+    n = len(candidates)
+    column = {key: i for i, key in enumerate(dict.fromkeys(c.clip.id for plot in candidates for c in plot))}
+    again = 2.0 * n + 1  # costs more than all scores of a film can bring
+    never = 2 * n * n * again
+    cost = np.full((n, len(column)), never)
+    for plot, row in zip(candidates, cost, strict=True):
+        for candidate in plot:
+            row[column[candidate.clip.id]] = -candidate.score
+    for copies in range(1, n + 1):
+        rounds = np.concatenate([cost + again * i for i in range(copies)], axis=1)
+        plots, chosen = linear_sum_assignment(rounds)
+        if len(plots) == n and rounds[plots, chosen].max() < never / 2:
+            break
+    keys = [list(column)[i % len(column)] for i in chosen]
+    return [next(c for c in plot if c.clip.id == key) for plot, key in zip(candidates, keys, strict=True)]

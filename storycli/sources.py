@@ -1,0 +1,111 @@
+"""What to index: videos of folders, files and tables, with what people say of them."""
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storycli.errors import StoryError
+from storycli.index import Told
+
+# fmt: off
+VIDEOS = frozenset((
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".ogv", ".wmv",
+    ".asf", ".3gp", ".gif", ".h264", ".264", ".hevc", ".265",
+))
+CAMERA_WORDS = frozenset((  # of file names; they say nothing of what is seen
+    "img", "dsc", "dscn", "mvi", "mov", "vid", "gopr", "pxl", "clip", "video", "movie", "film", "shot", "scene", "take",
+    "copy", "final", "untitled", "export", "output", "whatsapp", "signal", "screen", "recording", "uhd", "fhd", "fps",
+    "mp4", "hevc",
+))
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to index. ``path`` is absolute and keeps symlinks as they are."""
+
+    path: Path
+    told: Told = field(default_factory=Told)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that could not be indexed, and why."""
+
+    path: Path
+    reason: str
+
+
+def find(paths: Sequence[Path]) -> Iterator[Source | Failure]:
+    """The videos of folders (by their suffix), of files, and of CSV tables, each path once.
+
+    A table has a column ``path`` (relative to the table) and may have ``caption``, ``source`` and ``licence``. A
+    caption may also stand in a text file beside the video, ``clip.txt`` for ``clip.mp4``. Raises StoryError for a path
+    that does not exist and for a table that cannot be read.
+    """
+    seen = set()
+    for path in paths:
+        path = Path(os.path.abspath(path))
+        if not path.exists():
+            raise StoryError(f"{path} does not exist")
+        for found in walk(path) if path.is_dir() else table(path) if path.suffix.lower() == ".csv" else [beside(path)]:
+            if found.path not in seen or isinstance(found, Failure):
+                seen.add(found.path)
+                yield found
+
+
+def walk(folder: Path) -> Iterator[Source | Failure]:
+    """Videos in a folder and the folders in it, in order of their names; links that lead back are not followed."""
+    visited = set()
+
+    def inside(folder: Path) -> Iterator[Source | Failure]:
+        try:
+            state = folder.stat()
+            if (state.st_dev, state.st_ino) in visited:
+                return
+            visited.add((state.st_dev, state.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            yield Failure(folder, f"{folder} cannot be read: {error.strerror}")
+            return
+        for entry in entries:
+            path = folder / entry.name
+            if path.suffix.lower() in VIDEOS and not path.is_dir():
+                yield beside(path)
+            elif not entry.name.startswith(".") and path.is_dir():
+                yield from inside(path)
+
+    yield from inside(folder)
+
+
+def beside(path: Path) -> Source:
+    """A video with the caption that lies beside it."""
+    try:
+        caption = path.with_suffix(".txt").read_text("utf-8")[:2000]
+    except (OSError, UnicodeDecodeError, ValueError):
+        return Source(path)
+    return Source(path, Told(caption=" ".join(caption.split())))
+
+
+def table(path: Path) -> Iterator[Source]:
+    """The videos of a CSV file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise StoryError(f"{path} cannot be read as a table: {error}", "It should be CSV in UTF-8.") from error
+    if not rows or "path" not in rows[0]:
+        raise StoryError(f"{path} has no column named path", "Its first line should be: path,caption,source,licence")
+    for row in rows:
+        told = Told(**{name: (row.get(name) or "").strip() for name in ("caption", "source", "licence")})
+        yield Source(Path(os.path.abspath(path.parent / (row["path"] or ""))), told)
+
+
+def name_words(path: Path) -> str:
+    """What the name of a file says: ``IMG_2041-bigWaves.mp4`` says ``big waves``."""
+    parts = re.sub(r"([a-z])([A-Z])", r"\1 \2", path.stem)
+    words = re.findall(r"[^\W\d_]+", parts)
+    return " ".join(word.lower() for word in words if len(word) > 2 and word.lower() not in CAMERA_WORDS)

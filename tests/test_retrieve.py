@@ -1,0 +1,460 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import library
+import numpy as np
+import pytest
+import torch
+
+from models.text import mean_pool
+from models.weights import load_minilm
+from storycli import shots, sources, video
+from storycli.errors import StoryError
+from storycli.indexing import Update
+from storycli.retrieve import Filters, Library, assign
+from storycli.sentences import minilm
+from storycli.shots import find_shots
+from storycli.sources import Failure, Source, find
+from storycli.story import Candidate, Clip
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return library.encoder(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture
+def empty(tmp_path, encoder):
+    return Library(tmp_path / "index", encoder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five clips, two of them in a folder of their own."""
+    for name in ("dog_running.mp4", "sea-waves.mp4", "IMG_0001.mp4", "more/red car.mp4", "more/CityStreet.mp4"):
+        library.clip(tmp_path / "videos" / name)
+    return tmp_path / "videos"
+
+
+def names(candidates):
+    return [candidate.clip.path.name for candidate in candidates]
+
+
+# ---- indexing ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_indexed_once(empty, folder):
+    first = empty.add([folder])
+    before = library.content(empty)
+    second = empty.add([folder])
+    assert (first.added, first.shots, first.failures) == (5, 5, ())
+    assert (second.added, second.unchanged) == (0, 5)
+    assert library.content(empty) == before
+
+
+def test_rows_say_where_the_shot_is_and_how_it_moves(empty, tmp_path):
+    path = library.clip(tmp_path / "a.mp4", frames=24, size=(96, 48))
+    empty.add([path])
+    (row,) = empty.index.rows(["path", "start", "end", "fps", "width", "height", "seconds", "motion", "shake"])
+    assert row["path"] == str(path)
+    assert (row["start"], row["end"], row["fps"], row["width"], row["height"]) == (0, 24, 12, 96, 48)
+    assert row["seconds"] == pytest.approx(2)
+    assert row["motion"] == pytest.approx(2 / 96 * 12, rel=0.5)  # two pixels of 96 a frame, 12 frames a second
+    assert row["shake"] < 0.05
+
+
+def test_a_moved_file_is_recognised_and_not_decoded_again(empty, folder, monkeypatch):
+    empty.add([folder])
+    before = {row["id"]: row["visual"] for row in empty.index.rows(["id", "visual"])}
+    (folder / "sea-waves.mp4").rename(folder / "more" / "ocean.mp4")
+    monkeypatch.setattr(video, "read", lambda *args, **kwargs: pytest.fail("decoded again"))
+    report = empty.add([folder])
+    assert (report.moved, report.added, report.unchanged) == (1, 0, 4)
+    assert {row["id"]: row["visual"] for row in empty.index.rows(["id", "visual"])} == before
+    assert names(empty.search("ocean"))[0] == "ocean.mp4"
+
+
+def test_two_files_that_swap_their_names_keep_their_shots(empty, folder):
+    empty.add([folder])
+    shots = {row["path"]: row["id"] for row in empty.index.rows(["path", "id"])}
+    dog, sea, other = folder / "dog_running.mp4", folder / "sea-waves.mp4", folder / "other"
+    dog.rename(other), sea.rename(dog), other.rename(sea)
+    report = empty.add([folder])
+    assert (report.moved, report.removed) == (2, 0)
+    swapped = {row["path"]: row["id"] for row in empty.index.rows(["path", "id"])}
+    assert swapped == shots | {str(dog): shots[str(sea)], str(sea): shots[str(dog)]}
+
+
+def test_a_changed_file_is_replaced(empty, folder):
+    empty.add([folder])
+    (before,) = (r["id"] for r in empty.index.rows(["id", "path"]) if r["path"].endswith("dog_running.mp4"))
+    library.clip(folder / "dog_running.mp4", seed=99)
+    report = empty.add([folder])
+    assert (report.added, report.removed, len(empty.index)) == (1, 1, 5)
+    (after,) = (r["id"] for r in empty.index.rows(["id", "path"]) if r["path"].endswith("dog_running.mp4"))
+    assert after != before
+
+
+def test_a_touched_file_is_not_decoded_again(empty, folder, monkeypatch):
+    empty.add([folder])
+    os.utime(folder / "dog_running.mp4", (1, 1))
+    monkeypatch.setattr(video, "read", lambda *args, **kwargs: pytest.fail("decoded again"))
+    assert empty.add([folder]).unchanged == 5
+
+
+def test_the_same_content_under_two_names_is_one_clip(empty, tmp_path):
+    library.clip(tmp_path / "a.mp4", seed=1), library.clip(tmp_path / "b.mp4", seed=1)
+    report = empty.add([tmp_path])
+    assert (report.added, report.duplicates, len(empty.index)) == (1, 1, 1)
+
+
+def test_deleted_files_stay_until_they_are_pruned(empty, folder):
+    empty.add([folder])
+    (folder / "sea-waves.mp4").unlink()
+    empty.add([folder])
+    assert empty.status().missing == (folder / "sea-waves.mp4",)
+    assert empty.prune() == (folder / "sea-waves.mp4",)
+    assert (empty.status().files, empty.status().missing) == (4, ())
+
+
+def test_status_counts(empty, folder, tmp_path):
+    (tmp_path / "t.csv").write_text("path,caption\nvideos/dog_running.mp4,a dog\n")
+    empty.add([folder, tmp_path / "t.csv"])
+    empty.add([tmp_path / "t.csv"])
+    status = empty.status()
+    assert (status.files, status.shots, status.captioned, status.encoder) == (5, 5, 1, "tiny")
+    assert status.seconds == pytest.approx(5)
+
+
+def test_a_table_gives_captions_sources_and_licences(empty, folder, tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text('path,caption,licence\nvideos/IMG_0001.mp4,"a panda, dancing",CC0\n')
+    empty.add([table])
+    (found,) = empty.search("panda")
+    assert (found.clip.caption, found.clip.licence, found.clip.source) == ("a panda, dancing", "CC0", "")
+
+
+def test_a_new_caption_changes_the_clip_without_decoding_it(empty, folder, tmp_path, monkeypatch):
+    empty.add([folder])
+    table = tmp_path / "clips.csv"
+    table.write_text("path,caption,source\nvideos/IMG_0001.mp4,a rocket takes off,NASA\n")
+    monkeypatch.setattr(video, "read", lambda *args, **kwargs: pytest.fail("decoded again"))
+    assert empty.add([table]).retold == 1
+    best = empty.search("a rocket")[0].clip
+    assert (best.path.name, best.caption, best.source) == ("IMG_0001.mp4", "a rocket takes off", "NASA")
+    empty.add([folder])  # which tells nothing, and so takes nothing back
+    assert empty.search("a rocket")[0].clip.caption == "a rocket takes off"
+
+
+def test_a_text_file_beside_a_video_is_its_caption(tmp_path):
+    path = library.clip(tmp_path / "x.mp4")
+    (tmp_path / "x.txt").write_text("two owls\n  at night\n")
+    (found,) = find([tmp_path])
+    assert (found.path, found.told.caption) == (path, "two owls at night")
+
+
+def test_an_index_answers_only_to_the_weights_that_made_it(empty, folder, tmp_path):
+    empty.add([folder])
+    other = Library(empty.folder, library.encoder(tmp_path / "other.safetensors", seed=1))
+    with pytest.raises(StoryError, match="other retrieval weights"):
+        other.search("a dog")
+
+
+def test_one_run_at_a_time_writes(empty, folder):
+    with empty.index.writing(), pytest.raises(StoryError, match="another run"):
+        Library(empty.folder, empty.encoder.path).add([folder])
+
+
+def test_the_built_in_library_takes_no_clips(empty, folder):
+    empty.built_in = True
+    with pytest.raises(StoryError, match="library of their own"):
+        empty.add([folder])
+
+
+def test_an_interrupted_run_keeps_its_work(empty, folder, monkeypatch):
+    def interrupt(done, total, path):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        empty.add([folder], progress=interrupt)
+    assert len(Library(empty.folder, empty.encoder.path).index) == 3
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from storycli import indexing
+from storycli.retrieve import Library
+indexing.WRITE_EVERY = 0
+kill_at = int(sys.argv[4])
+writes = 0
+def deadly(method):
+    def write(self, *args):
+        global writes
+        writes += 1
+        if writes == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        method(self, *args)
+        if writes == -kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return write
+for name in ("insert", "remove", "tidy"):
+    setattr(indexing.Index, name, deadly(getattr(indexing.Index, name)))
+Library(Path(sys.argv[1]), Path(sys.argv[2])).add([Path(sys.argv[3])])
+"""
+
+
+@pytest.mark.parametrize("kill_at", [4, -6])
+def test_a_killed_run_goes_on_to_the_same_index(empty, folder, tmp_path, encoder, kill_at):
+    """Killed before the fourth write, or after the last one and before it was tidied up."""
+    whole = Library(tmp_path / "whole", encoder)
+    whole.add([folder])
+    command = [sys.executable, "-c", KILLED, str(empty.folder), str(encoder), str(folder), str(kill_at)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    assert subprocess.run(command, env=environment).returncode == -9
+    resumed = Library(empty.folder, encoder)
+    kept = len(resumed.index)
+    report = resumed.add([folder])
+    assert kept + report.added == 5
+    assert library.content(resumed) == library.content(whole)
+
+
+def test_a_run_killed_while_it_replaced_a_file_leaves_no_trace_of_the_old_one(empty, folder, monkeypatch):
+    empty.add([folder])
+    library.clip(folder / "dog_running.mp4", seed=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Update, "remove_stale", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            empty.add([folder])
+    assert len(empty.index) == 6
+    empty.add([folder])
+    assert len(empty.index) == 5
+
+
+# ---- shots ---------------------------------------------------------------------------------------------------
+
+
+def test_a_video_is_cut_where_the_picture_changes(tmp_path):
+    parts = [library.moving(seed, frames=n) for seed, n in ((1, 20), (2, 31), (3, 13))]
+    video.write(tmp_path / "v.mp4", np.concatenate(parts), 12)
+    found = find_shots(tmp_path / "v.mp4", video.probe(tmp_path / "v.mp4"))
+    assert [(shot.start, shot.end) for shot in found] == [(0, 20), (20, 51), (51, 64)]
+
+
+def test_cuts_do_not_depend_on_how_much_is_read_at_once(tmp_path, monkeypatch):
+    parts = [library.moving(seed, frames=n) for seed, n in ((1, 20), (2, 31), (3, 13))]
+    video.write(tmp_path / "v.mp4", np.concatenate(parts), 12)
+    at_once = find_shots(tmp_path / "v.mp4", video.probe(tmp_path / "v.mp4"))
+    monkeypatch.setattr(shots, "AT_ONCE", 7)
+    assert find_shots(tmp_path / "v.mp4", video.probe(tmp_path / "v.mp4")) == at_once
+
+
+def test_long_shots_are_taken_apart_and_flashes_left_out():
+    assert shots.parts(250, [], 10) == [(0, 83), (83, 166), (166, 250)]
+    assert shots.parts(100, [40, 43], 10) == [(0, 40), (43, 100)]
+    assert shots.parts(3, [], 10) == [(0, 3)]
+
+
+def test_motion_and_shake_are_told_apart():
+    def drift(steps):
+        width, height = shots.LOOK
+        picture = library.moving(1, frames=1, size=(2 * width, height))[0]
+        return np.stack([np.roll(picture, int(x), axis=1)[:, :width] for x in np.cumsum(steps)])
+
+    still, pan = drift([0] * 12), drift([2] * 12)
+    shaken = drift([2, -2] * 6)
+    motion = [shots.movement(frames)[0].mean() for frames in (still, pan, shaken)]
+    jerk = [shots.jerk(shots.movement(frames)[1]) for frames in (still, pan, shaken)]
+    assert motion[0] == 0 and motion[1] > 0.5 and motion[2] > 0.5
+    assert jerk[0] < 0.1 and jerk[1] < 0.1 and jerk[2] > 1
+
+
+# ---- searching -----------------------------------------------------------------------------------------------
+
+
+def test_file_names_are_found(empty, folder):
+    empty.add([folder])
+    assert names(empty.search("waves", 1)) == ["sea-waves.mp4"]
+    assert names(empty.search("cars", 1)) == ["red car.mp4"]
+    assert names(empty.search("the streets of a city", 1)) == ["CityStreet.mp4"]
+
+
+def test_what_a_name_says():
+    said = {"IMG_2041-bigWaves.mp4": "big waves", "DSC0012.mov": "", "a b.mp4": "", "Hund_läuft(2).mp4": "hund läuft"}
+    assert {name: sources.name_words(Path(name)) for name in said} == said
+
+
+def test_no_more_than_k_clips_best_first(empty, folder):
+    empty.add([folder])
+    found = empty.search("a dog", 3)
+    assert len(found) == 3
+    assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+    assert len(empty.search("a dog", 50)) == 5
+
+
+def test_scores_are_the_stated_mix(empty, folder, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("path,caption\nvideos/dog_running.mp4,the dogs run on a beach\n")
+    empty.add([table])
+    (found,) = empty.search("a dog on the moon")
+    (row,) = empty.index.rows(["visual", "motion", "shake"])
+    picture = np.dot(np.float32(row["visual"]), empty.encoder.embed_text(["a dog on the moon"])[0])
+    caption = np.dot(*minilm().embed(["a dog on the moon", "the dogs run on a beach"]))
+    flaw = 0.05 * max(0, 1 - row["motion"] / 0.03) + 0.05 * min(1, row["shake"] / 0.3)
+    words = 0.5  # of "dog" and "moon" the first is there
+    assert found.score == pytest.approx(0.5 * picture + 0.4 * caption + 0.1 * words - flaw, abs=2e-3)
+
+
+def test_a_still_clip_loses_to_a_moving_one(empty, tmp_path):
+    library.clip(tmp_path / "v" / "dog.mp4", seed=1)
+    video.write(tmp_path / "v" / "dogs.mp4", library.moving(2)[[0] * 12], 12)
+    empty.add([tmp_path / "v"])
+    moving, still = empty.search("dog")
+    assert (moving.clip.path.name, still.clip.path.name) == ("dog.mp4", "dogs.mp4")
+
+
+def test_a_clip_of_the_asked_length_is_preferred(empty, tmp_path):
+    library.clip(tmp_path / "v" / "dog.mp4", seed=1, frames=8)
+    library.clip(tmp_path / "v" / "dogs.mp4", seed=3, frames=36)
+    empty.add([tmp_path / "v"])
+    score = {c.clip.path.name: c.score for c in empty.search("dog")}
+    asked = {c.clip.path.name: c.score for c in empty.search("dog", seconds=2)}
+    assert asked["dogs.mp4"] == pytest.approx(score["dogs.mp4"])
+    assert asked["dog.mp4"] == pytest.approx(score["dog.mp4"] - 0.1 * (1 - 8 / 12 / 2))
+
+
+def test_filters(empty, tmp_path):
+    library.clip(tmp_path / "a'b" / "tall.mp4", size=(48, 64))
+    library.clip(tmp_path / "a'b" / "wide.mp4", size=(64, 48))
+    library.clip(tmp_path / "a'b2" / "long.mp4", size=(48, 48), frames=30)
+    empty.add([tmp_path / "a'b", tmp_path / "a'b2"])
+
+    def found(**conditions):
+        return sorted(names(empty.search("a clip", filters=Filters(**conditions))))
+
+    assert found(orientation="portrait") == ["tall.mp4"]
+    assert found(orientation="landscape") == ["wide.mp4"]
+    assert found(orientation="square") == found(min_seconds=2) == ["long.mp4"]
+    assert found(under=tmp_path / "a'b") == ["tall.mp4", "wide.mp4"]
+    assert found(under=tmp_path / "nowhere") == []
+
+
+def test_the_same_look_comes_once(empty, tmp_path):
+    frames = library.moving(1, frames=12)
+    video.write(tmp_path / "v" / "dog.mp4", frames, 12)
+    video.write(tmp_path / "v" / "dog again.mp4", frames, 12, crf=18)
+    empty.add([tmp_path / "v"])
+    assert len(empty.index) == 2
+    assert len(empty.search("dog")) == 1
+
+
+def test_an_empty_library_says_what_to_do(empty):
+    with pytest.raises(StoryError, match="no clips") as error:
+        empty.search("a dog")
+    assert "storycli index" in error.value.hint
+
+
+@pytest.mark.parametrize("query", ["", "!!! ???", "'; DROP TABLE", '"unclosed', "a AND (b OR", "\u72ac", "x" * 5000])
+def test_any_query_is_answered(empty, folder, query):
+    empty.add([folder])
+    assert len(empty.search(query)) == 5
+
+
+def test_a_search_needs_no_torch(empty, folder):
+    empty.add([folder])
+    code = (
+        "import sys; from pathlib import Path; from storycli.retrieve import Library\n"
+        "print(Library(Path(sys.argv[1]), Path(sys.argv[2])).search('waves')[0].clip.path.name)\n"
+        "print(sorted({'torch', 'transformers', 'decord', 'cv2', 'scipy', 'av'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", code, str(empty.folder), str(empty.encoder.path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split("\n")[:2] == ["sea-waves.mp4", "[]"]
+
+
+def test_sentences_are_those_of_minilm():
+    said = ["a dog on the beach", "Caf\u00e9 na\u00efve \u72ac!", "", "the panda is dancing, " * 3]
+    text = load_minilm()
+    ids, mask = text.tokenize(said)
+    with torch.no_grad():
+        expected = mean_pool(text.encode(ids, mask), mask).numpy()
+    np.testing.assert_allclose(minilm().embed(said), expected, atol=2e-6)
+
+
+# ---- one clip for each plot ----------------------------------------------------------------------------------
+
+
+def candidates(**scores):
+    return [
+        Candidate(clip=Clip(id=name, path=Path(name), start=0, end=9, fps=9, width=9, height=9), score=score)
+        for name, score in scores.items()
+    ]
+
+
+def chosen(*plots):
+    return [choice.clip.id for choice in assign(plots)]
+
+
+def test_no_clip_is_used_twice_and_the_sum_is_largest():
+    first, second = candidates(a=0.9, b=0.8), candidates(a=0.85, b=0.1)
+    assert chosen(first, second) == ["b", "a"]  # taking the best first would end at 1.0, this is 1.65
+    assert chosen(second, first) == ["a", "b"]
+
+
+def test_clips_are_used_again_only_when_there_are_too_few():
+    one, two = candidates(a=0.9), candidates(a=0.9, b=-0.9)
+    assert chosen(one, one, one) == ["a", "a", "a"]
+    assert sorted(chosen(one, two)) == ["a", "b"]
+    assert sorted(chosen(two, two, two)) == ["a", "a", "b"]
+
+
+def test_a_plot_with_one_candidate_gets_it():
+    assert chosen(candidates(a=0.9, b=0.8), candidates(a=0.2)) == ["b", "a"]
+    assert chosen() == []
+
+
+def test_choices_carry_their_own_score():
+    assert [c.score for c in assign([candidates(a=0.3), candidates(a=0.1, b=0.2)])] == [0.3, 0.2]
+
+
+# ---- what is found -------------------------------------------------------------------------------------------
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path):
+    library.clip(tmp_path / "a" / "x.mp4")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert [source.path for source in find([tmp_path / "a"])] == [tmp_path / "a" / "x.mp4"]
+
+
+def test_a_path_given_twice_comes_once(tmp_path):
+    path = library.clip(tmp_path / "x.mp4")
+    assert list(find([tmp_path, path, tmp_path / "." / "x.mp4"])) == [Source(path)]
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [(b"", "no column"), (b"file,caption\nx.mp4,a\n", "no column"), (b"path\n\xff\xfe\n", "cannot be read")],
+)
+def test_a_table_that_is_none_is_refused(tmp_path, content, wrong):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(StoryError, match=wrong):
+        list(find([tmp_path / "t.csv"]))
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(StoryError, match="does not exist"):
+        list(find([tmp_path / "nothing"]))
+
+
+def test_a_row_of_a_table_without_its_file_is_listed(empty, folder, tmp_path):
+    (tmp_path / "t.csv").write_text("path,caption\nvideos/IMG_0001.mp4,a\ngone.mp4,b\n")
+    report = empty.add([tmp_path / "t.csv"])
+    assert (report.added, report.failures) == (
+        1,
+        (Failure(tmp_path / "gone.mp4", f"{tmp_path / 'gone.mp4'} does not exist"),),
+    )
