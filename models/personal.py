@@ -121,7 +121,5 @@ def text_with_word(text: nn.Module, prompts: list[str], word: str, vectors: Tens
 @torch.no_grad()
 def word_start(text: nn.Module, class_word: str) -> Tensor:
     """The mean token embedding (d,) of a class word, where its pseudo-word begins."""
-    ids, mask = text.tokenize([class_word])
-    embeds = text.embed(ids)[0]
-    words = mask[0] if mask is not None else ids[0] != text.tokenizer.pad_token_id
-    return embeds[words][1:-1].mean(0) if words.sum() > 2 else embeds[0]
+    ids = text.tokenizer.encode(class_word, add_special_tokens=False)
+    return text.model.get_input_embeddings().weight[ids].mean(0)

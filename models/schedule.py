@@ -38,8 +38,10 @@ def cosine(steps: int = 1000, offset: float = 0.008, least_signal: float = 0.005
 
 def signal_and_noise(alpha_bar: Tensor, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """sqrt(alpha_bar[t]) and sqrt(1 - alpha_bar[t]) of t (b,), shaped and typed to multiply x (b, ...)."""
-    a = alpha_bar.to(x.device, torch.float64)[t.to(x.device)].reshape(-1, *[1] * (x.ndim - 1))
-    return a.sqrt().to(x.dtype), (1 - a).sqrt().to(x.dtype)
+    a = alpha_bar.double()  # on the CPU, as not every device has float64
+    signal, noise = (part.sqrt().to(x.dtype).to(x.device)[t.to(x.device)] for part in (a, 1 - a))
+    shape = (-1, *[1] * (x.ndim - 1))
+    return signal.reshape(shape), noise.reshape(shape)
 
 
 def q_sample(x0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:

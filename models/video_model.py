@@ -1,5 +1,7 @@
 """A video model whole: the denoiser with its structure encoder, autoencoder, text encoder and noise schedule."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 from models.structure import StructureEncoder
 from models.text import TextEncoder
 from models.unet import VideoUNet
+
+PARTS = ("unet", "structure", "autoencoder", "text", "upscaler")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,10 +36,36 @@ class VideoModel:
         """Latents (b, c, f, h, w) -> pixels (b, 3, f, 8 h, 8 w)."""
         return self.autoencoder.decode(z)
 
-    def to(self, device: torch.device | str) -> "VideoModel":
-        """The same model on a device, convolutions laid out channels-last."""
-        moved: dict[str, Any] = {"alpha_bar": self.alpha_bar}
-        for name in ("unet", "structure", "autoencoder", "text", "upscaler"):
+    def to(self, device: torch.device | str, *names: str) -> "VideoModel":
+        """The same model on a device, or the named parts of it; convolutions laid out channels-last."""
+        moved: dict[str, Any] = {}
+        for name in PARTS:
             part = getattr(self, name)
-            moved[name] = part and part.to(device).to(memory_format=torch.channels_last)
+            if part is not None and name in (names or PARTS):
+                part = part.to(device)
+            moved[name] = part and part.to(memory_format=torch.channels_last)
         return replace(self, **moved)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done: where the U-Net is."""
+        return next(self.unet.parameters()).device
+
+    @contextmanager
+    def at_work(self, *names: str) -> Iterator[None]:
+        """Parts beside the U-Net while they are needed, and then back where they were: idle ones cost a GPU no memory.
+
+        Parts that are there already, as all are on a CPU, are left alone.
+        """
+        parts = [part for name in names if (part := getattr(self, name)) is not None]
+        homes = {part: weight.device for part in parts if (weight := next(part.parameters(), None)) is not None}
+        away = {part: home for part, home in homes.items() if home != self.device}
+        try:
+            with torch.inference_mode(False):  # weights moved in inference mode could not be trained through later
+                for part in away:
+                    part.to(self.device)
+            yield
+        finally:
+            with torch.inference_mode(False):
+                for part, home in away.items():
+                    part.to(home)

@@ -5,12 +5,14 @@ and not bound to the word. Everything that does not change, latents and depth of
 the class word honest, is encoded once before the loop.
 """
 
+import functools
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,38 +28,58 @@ from models.schedule import q_sample, signal_and_noise, v_from_eps
 from models.unet import VideoUNet
 from models.video_model import VideoModel
 from models.weights import WeightsError, read_metadata, read_state_dict, write_tensors
+from storycli.config import library_folder
 from storycli.errors import StoryError
 from storycli.pictures import pictures, read
 from storycli.story import Character
 
-__all__ = ["CharacterConfig", "Personal", "load_character", "pictures", "ready", "train"]
+__all__ = ["CharacterConfig", "Personal", "config_for", "load_character", "pictures", "ready", "train"]
 log = logging.getLogger(__name__)
 
 FILE = "character.safetensors"
 WORD = "<new1>"
-# The paper's method and those it is measured against, each with the learning rates of its word and of the U-Net.
+# The paper's method and those it is measured against, each with the learning rates of its word and of the U-Net that
+# suit the built-in model ...
 METHODS = {
     "timeinv": (5e-3, 1e-3),  # TimeInv and low-rank branches
     "textual-inversion": (5e-3, 0.0),  # one embedding (Gal et al. 2022)
     "dreambooth": (0.0, 1e-4),  # all weights of the U-Net, a fixed word (Ruiz et al. 2023)
     "custom-diffusion": (5e-3, 3e-4),  # keys and values of the cross-attention, one embedding (Kumari et al. 2023)
 }
+# ... and that the paper gives for its own.
+PAPER_RATES = {
+    "timeinv": (1e-4, 1e-4),
+    "textual-inversion": (1e-4, 0.0),
+    "dreambooth": (0.0, 1e-5),
+    "custom-diffusion": (1e-5, 1e-5),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CharacterConfig:
-    """How a character is learnt. Defaults suit the built-in model; PAPER.md gives those of the paper."""
+    """How a character is learnt. Defaults suit the built-in model; ``LVDM`` is the paper's."""
 
     method: str = "timeinv"
     steps: int = 500
     batch: int = 8  # pictures of the character in a step
     class_batch: int = 4  # pictures of others in a step, so that their words keep their meaning
     views: int = 16  # augmented views of each picture
+    frames: int = 1  # a picture is shown as a clip of so many, all alike
     rows: int = 50  # rows of the TimeInv table; each serves 1000 / rows neighbouring times
     rank: int = 8
     drop_structure: float = 0.3
     snr_limit: float = 5.0
+    checkpointing: bool = False  # compute the U-Net's activations twice and keep few: slower, far less memory
+    paper_rates: bool = False
     seed: int = 0
+
+
+LVDM = CharacterConfig(steps=1000, batch=1, class_batch=1, frames=16, rows=1000, checkpointing=True, paper_rates=True)
+
+
+def config_for(model: str, **wishes: Any) -> CharacterConfig:
+    """What suits a video model, but for the ``wishes``."""
+    return replace(LVDM if model == "lvdm" else CharacterConfig(), **wishes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +93,7 @@ class Personal:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Encoded pictures: latents (n,c,1,h,w), depth (n,1,1,H,W) in [0, 1], mask (n,1,1,h,w), and their prompts."""
+    """Encoded clips (pictures: f = 1): latents (n,c,f,h,w), depth (n,1,f,H,W) in [0, 1], mask (n,1,f,h,w), prompts."""
 
     latents: Tensor
     depth: Tensor
@@ -86,6 +108,8 @@ def ready(character: Character, model: str) -> Path | None:
         return None
     made = read_metadata(path)
     wanted = _identity(character, model)
+    if character.class_word is None:  # whatever it was trained with will do
+        del wanted["class_word"]
     return path if all(made.get(key) == value for key, value in wanted.items()) else None
 
 
@@ -121,16 +145,17 @@ def train(
     from storycli import catalogue
     from storycli.render import load_model
 
-    config = config or CharacterConfig()
+    config = config or config_for(model)
     if config.method not in METHODS:
         raise StoryError(f"there is no method {config.method!r}", f"choose one of {', '.join(METHODS)}")
     where = precision.pick_device(device)
     torch.manual_seed(config.seed)
-    whole = load_model(model).to(where)
+    whole = load_model(model).to(where, "unet")
+    whole.unet.checkpointing = config.checkpointing
     for part in (whole.unet, whole.structure, whole.text):
         part.requires_grad_(False)
     class_word = _class_word(character)
-    size = catalogue.MODELS[model].size[0] // catalogue.MODELS[model].upscale
+    size = catalogue.named(model).size[0] // catalogue.named(model).upscale
     shown = picture_views(whole, model, pictures(character.dir), class_word, size, config)
     others = class_views(whole, model, class_word, size, config)
 
@@ -138,21 +163,22 @@ def train(
     timeinv = TimeInv(word_start(whole.text, class_word).cpu(), rows).to(where)
     branches = add_branches(whole.unet, config.rank) if config.method == "timeinv" else {}
     learnt = trainable(whole.unet, config.method)
-    rates = METHODS[config.method]
+    rates = (PAPER_RATES if config.paper_rates else METHODS)[config.method]
     groups = [{"params": [timeinv.table]}, {"params": list(learnt.values())}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0)
-    for step in range(config.steps):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * min(1.0, (step + 1) / 20) * min(1.0, 2 * (1 - step / config.steps))
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        with precision.training(where):
-            loss = personal_loss(whole, timeinv, shown, others, config, generator)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([timeinv.table, *learnt.values()], 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if progress:
-            progress(step + 1, config.steps)
+    with whole.at_work("structure", "text"), precision.attention_for_training(where):
+        for step in range(config.steps):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * min(1.0, (step + 1) / 20) * min(1.0, 2 * (1 - step / config.steps))
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            with precision.autocast(where):
+                loss = personal_loss(whole, timeinv, shown, others, config, generator)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([timeinv.table, *learnt.values()], 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if progress:
+                progress(step + 1, config.steps)
 
     tensors = branch_tensors(branches) if branches else {name: p.detach().half() for name, p in learnt.items()}
     tensors = {"word": timeinv.table.detach()} | tensors
@@ -191,7 +217,8 @@ def personal_loss(
 
     def pick(views: Views, count: int) -> Views:
         rows = torch.randint(len(views.prompts), (count,), generator=generator).tolist()
-        return Views(views.latents[rows], views.depth[rows], views.mask[rows], [views.prompts[row] for row in rows])
+        clips = (part[rows].expand(-1, -1, config.frames, -1, -1) for part in (views.latents, views.depth, views.mask))
+        return Views(*clips, [views.prompts[row] for row in rows])
 
     parts = [pick(shown, config.batch)] + ([pick(others, config.class_batch)] if others else [])
     x0, depth, mask = (torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "depth", "mask"))
@@ -233,56 +260,60 @@ def picture_views(
             )
             frames.append(cv2.warpAffine(pixels, turn, (size, size), borderMode=cv2.BORDER_REPLICATE))
             masks.append(None if opacity is None else cv2.warpAffine(opacity, turn, (size, size)))
-            prompts.append(_prompt(rng, zoom, class_word))
-    return encode_views(model, name, np.stack(frames), masks, prompts)
+            prompts.append(_prompt(rng, zoom, class_word, "storybook picture" if name == "storybook" else "photo"))
+    return encode_views(model, name, np.stack(frames)[:, None], masks, prompts)
 
 
-def _prompt(rng: np.random.Generator, zoom: float, class_word: str) -> str:
+def _prompt(rng: np.random.Generator, zoom: float, class_word: str, style: str) -> str:
     hero = f"{WORD} {class_word}"
     if zoom < 0.8:
         return rng.choice([f"a small {hero}", f"a {hero} far away"])
     if zoom > 1.2:
         return rng.choice([f"a close up of a {hero}", f"a large {hero}"])
-    return rng.choice([f"a {hero}", f"the {hero}", f"a picture of a {hero}", f"a storybook picture of a {hero}"])
+    return rng.choice([f"a {hero}", f"the {hero}", f"a picture of a {hero}", f"a {style} of a {hero}"])
 
 
 def class_views(model: VideoModel, name: str, class_word: str, size: int, config: CharacterConfig) -> Views | None:
-    """Single frames of library clips that fit the class word, with their own captions."""
-    from storycli import video
+    """Library clips that fit the class word, with their own captions; of each its middle frame, or ``config.frames``.
+
+    The built-in library shows the storybook world; another model needs a library of real footage.
+    """
+    from storycli import catalogue, video
     from storycli.retrieve import Library
 
-    found = Library(None).search(class_word, 48)
+    library = None if name == "storybook" else library_folder(None)
+    found = Library(library).search(class_word, 48) if library or name == "storybook" else []
     clips = [candidate.clip for candidate in found if candidate.clip.caption]
     if not clips:
         log.warning("no captioned clips of %s to keep the class word honest", class_word)
         return None
-    frames = [video.read(c.path, indices=[(c.start + c.end) // 2], size=(size, size))[0] for c in clips]
-    return encode_views(model, name, np.stack(frames), [None] * len(clips), [c.caption for c in clips])
+    fps = catalogue.named(name).fps if config.frames > 1 else None
+    how = {"num_frames": config.frames, "fps": fps, "size": (size, size)}
+    frames = [video.read(clip.path, start=clip.start, end=clip.end, **how) for clip in clips]
+    return encode_views(model, name, np.stack(frames), [None] * len(clips), [clip.caption for clip in clips])
 
 
 @torch.no_grad()
 def encode_views(
     model: VideoModel, name: str, frames: np.ndarray, masks: Sequence[np.ndarray | None], prompts: list[str]
 ) -> Views:
-    """Encode pictures uint8 (n,H,W,3) once: latents, depth of each on its own, and where to look."""
+    """Encode clips uint8 (n,f,H,W,3) once: latents, depth of each on its own, and where to look."""
     from storycli.depth import DepthEstimator
 
-    device = next(model.unet.parameters()).device
-    estimator = DepthEstimator(name, str(device))
-    depth = torch.from_numpy(np.stack([estimator.estimate(frame[None])[0] for frame in frames]))[:, None, None]
-    video = rearrange(torch.from_numpy(frames), "n h w c -> n c 1 h w").float().to(device) / 127.5 - 1
-    with precision.autocast(device):
-        latents = torch.cat([model.autoencoder_encode(part) for part in video.split(16)]).float().cpu()
-    where = torch.from_numpy(
-        np.stack([near(d[0, 0].numpy()) if m is None else m for d, m in zip(depth, masks, strict=True)])
-    )
-    cells = F.adaptive_avg_pool2d(where[:, None].float(), latents.shape[-2:])[:, :, None]
-    return Views(latents, depth, cells, prompts)
+    estimator = DepthEstimator(name, str(model.device))
+    depth = np.stack([estimator.estimate(clip) for clip in frames])
+    video = rearrange(torch.from_numpy(frames), "n f h w c -> n c f h w")
+    with precision.autocast(model.device), model.at_work("autoencoder"):
+        latents = [model.autoencoder_encode(some.to(model.device).float() / 127.5 - 1) for some in video.split(16)]
+    latents = torch.cat(latents).float().cpu()
+    where = np.stack([near(d) if m is None else m[None] for d, m in zip(depth, masks, strict=True)])
+    cells = F.adaptive_avg_pool2d(torch.from_numpy(where).float(), latents.shape[-2:])[:, None]
+    return Views(latents, torch.from_numpy(depth)[:, None], cells, prompts)
 
 
 def near(depth: np.ndarray) -> np.ndarray:
-    """A rough mask of what stands before the ground and the scenery: depth (h,w) -> bool (h,w)."""
-    return depth > np.median(depth, axis=1, keepdims=True) + 0.06
+    """A rough mask of what stands before the ground and the scenery: depth (...,h,w) -> bool (...,h,w)."""
+    return depth > np.median(depth, axis=-1, keepdims=True) + 0.06
 
 
 def _class_word(character: Character) -> str:
@@ -307,10 +338,18 @@ def _digest_of(model: str) -> str:
     """The sha256 of the networks that a character is bound to: those that make pictures."""
     from storycli import catalogue
 
-    entry = catalogue.MODELS[model]
+    entry = catalogue.named(model)
     used = hashlib.sha256()
     for file in entry.files:
-        if not any(part in file.name for part in ("depth", "retrieval", "frozen", "upscaler")):
-            with (entry.folder / file.name).open("rb") as opened:
-                used.update(hashlib.file_digest(opened, "sha256").digest())
+        if not any(part in file.name for part in ("depth", "midas", "retrieval", "frozen", "upscaler")):
+            path = entry.folder / file.name
+            status = path.stat()
+            used.update(_sha256(path, status.st_size, status.st_mtime_ns))
     return used.hexdigest()
+
+
+@functools.cache
+def _sha256(path: Path, size: int, modified: int) -> bytes:
+    """The digest of a file, which may be gigabytes: taken once, unless its size or time of change says otherwise."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()

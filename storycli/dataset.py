@@ -40,15 +40,26 @@ class Sample:
 Encode = Callable[[Tensor], Tensor]  # video (b,3,f,H,W) in [-1, 1] -> latents (b,c,f,h,w)
 
 
-def world_samples(assets: Path, tier: str, seeds: Iterable[int], frames: int, split: str = "train") -> Iterator[Sample]:
-    """Scenes of the storybook world, one per seed: whole clips, or stills where ``frames`` is 1."""
+def world_samples(
+    assets: Path,
+    tier: str,
+    seeds: Iterable[int],
+    frames: int,
+    split: str = "train",
+    estimate: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Iterator[Sample]:
+    """Scenes of the storybook world, one per seed: whole clips, or stills where ``frames`` is 1.
+
+    Depth is exact, or what ``estimate`` makes of the frames: uint8 (f,H,W,3) -> (f,H,W) in [0, 1].
+    """
     from storycli.world import World
 
     world = World(assets, tier)
     for seed in seeds:
         scene = world.scene(seed, split)
         clip = world.still(scene) if frames == 1 else world.clip(scene, frames)
-        yield Sample(world.caption(scene, random.Random(seed)), clip.frames, clip.depth, clip.mask)
+        depth = clip.depth if estimate is None else np.uint8(np.round(estimate(clip.frames) * 255))
+        yield Sample(world.caption(scene, random.Random(seed)), clip.frames, depth, clip.mask)
 
 
 @torch.inference_mode()
@@ -97,7 +108,8 @@ def prepare_world(
 ) -> Iterator[Path]:
     """Draw and encode the storybook world into ``folder/stills`` and ``folder/clips``; yields shards as they are done.
 
-    Shards that are there already are kept, so that an interrupted preparation goes on where it stopped.
+    Every second shard has its depth estimated from the frames, as it is in use; the others have it exact. Shards that
+    are there already are kept, so that an interrupted preparation goes on where it stopped.
     """
     jobs = []
     for kind, count, frames in (("stills", stills, 1), ("clips", clips, num_frames)):
@@ -108,7 +120,7 @@ def prepare_world(
             # Clips are drawn from seeds of their own, far from those of the stills.
             start = first_seed + index * size + (0 if frames == 1 else 500_000_000)
             if not path.exists():
-                jobs.append((path, assets, weights, tier, range(start, start + size), frames, split))
+                jobs.append((path, assets, weights, tier, range(start, start + size), frames, split, index % 2 == 1))
     if workers == 1:
         yield from map(_world_shard, jobs)
         return
@@ -119,10 +131,15 @@ def prepare_world(
 def _world_shard(job: tuple) -> Path:
     from models.weights import load_autoencoder, load_minilm
 
-    path, assets, weights, tier, seeds, frames, split = job
+    path, assets, weights, tier, seeds, frames, split, estimated = job
     torch.set_num_threads(1)
     autoencoder, text = load_autoencoder(weights), load_minilm()
-    write_shard(world_samples(assets, tier, seeds, frames, split), path, autoencoder.encode, text)
+    estimate = None
+    if estimated:
+        from storycli.depth import DepthEstimator
+
+        estimate = DepthEstimator("storybook", "cpu").estimate
+    write_shard(world_samples(assets, tier, seeds, frames, split, estimate), path, autoencoder.encode, text)
     return path
 
 
@@ -177,7 +194,7 @@ def prepare_videos(
     fps: float,
     size: int,
 ) -> Iterator[Path]:
-    """Encode captioned videos into ``folder/clips`` and single frames into ``folder/stills``; yields finished shards."""
+    """Encode captioned videos into ``folder/clips`` and single frames into ``folder/stills``; yields done shards."""
     for kind, frames in (("stills", 1), ("clips", num_frames)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         step = SHARD_FRAMES // num_frames

@@ -10,23 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from models import precision
 from models.personal import modulated
-from models.sampler import Denoise, clip_noise, dpm_solver_pp_2m, dpm_times, from_v, guided
+from models.sampler import Denoise, clip_noise, ddim, ddim_times, dpm_solver_pp_2m, dpm_times, from_v, guided
 from models.text import put
 from models.video_model import VideoModel
 from storycli.characters import Personal, load_character
 from storycli.errors import StoryError
 
 Progress = Callable[[int, int], None]
+SAMPLERS = {"dpm": dpm_solver_pp_2m, "ddim": ddim}  # DDIM at eta 0: both are deterministic
+DECODED_AT_ONCE = 4  # frames
 
 
 class Renderer:
-    """Renders plots with one model on one device.
+    """Renders plots with one model on one device, where only the parts at work take up memory.
 
     Raises StoryError when the model's weights are not on disk.
     """
@@ -34,7 +35,7 @@ class Renderer:
     def __init__(self, model: str = "storybook", device: str = "auto"):
         self.name = model
         self.device = precision.pick_device(device)
-        self.model = load_model(model).to(self.device)
+        self.model = load_model(model).to(self.device, "unet")
 
     def render(
         self,
@@ -45,6 +46,7 @@ class Renderer:
         steps: int = 20,
         guidance: float = 4.0,
         tau: float = 0.2,
+        sampler: str = "dpm",
         negative: str = "",
         characters: Mapping[str, Path] | None = None,
         progress: Progress | None = None,
@@ -52,8 +54,10 @@ class Renderer:
         """One clip: depth (f,h,w) in [0, 1], 1 = near -> frames uint8 (f,H,W,3).
 
         ``prompt`` names characters as ``{name}``; ``characters`` gives their weights. ``tau`` in 0 ... 1 is the share
-        of diffusion time, counted from the clean end, that goes without structure. Raises StoryError for a prompt that
-        does not fit the text encoder or a character made for another model.
+        of diffusion time, counted from the clean end, that goes without structure. ``sampler`` is ``dpm``
+        (DPM-Solver++ 2M, good from 20 steps) or ``ddim`` (from 50; what published models were sampled with). Raises
+        StoryError for a prompt that does not fit the text encoder, a size or number of steps that the model cannot
+        do, or a character made for another model.
         """
         cast = {name: load_character(path, self.name) for name, path in (characters or {}).items()}
         structure = torch.from_numpy(depth).float().to(self.device)[None, None]
@@ -65,6 +69,7 @@ class Renderer:
             steps=steps,
             guidance=guidance,
             tau=tau,
+            sampler=sampler,
             negative=negative,
             cast=cast,
             progress=progress,
@@ -82,6 +87,7 @@ def sample(
     steps: int,
     guidance: float,
     tau: float,
+    sampler: str = "dpm",
     negative: str = "",
     cast: Mapping[str, Personal] | None = None,
     progress: Progress | None = None,
@@ -92,16 +98,17 @@ def sample(
     encoded before the first step; conditional and unconditional run as one batch.
     """
     cast = cast or {}
-    device = depth.device
-    patch = model.structure.config.patch
-    shape = (1, model.unet.config.latent_channels, depth.shape[2], depth.shape[3] // patch, depth.shape[4] // patch)
+    device = model.device
+    shape = latent_shape(model, depth)
     total = len(model.alpha_bar)
+    times = sampling_times(sampler, steps, total)
     with precision.autocast(device), ExitStack() as modulations:
         for character in cast.values():
             modulations.enter_context(modulated(model.unet, character.tensors))
-        times = dpm_times(steps, total)[:-1]
-        contexts, mask = encode_prompts(model, prompt, negative, cast, times)
-        features = [feature.expand(2, *feature.shape[1:]) for feature in model.structure(2 * depth - 1)]
+        with model.at_work("text"):
+            contexts, mask = encode_prompts(model, prompt, negative, cast, times)
+        with model.at_work("structure"):
+            features = [feature.expand(2, *feature.shape[1:]) for feature in model.structure(2 * depth.to(device) - 1)]
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             now = next(schedule)
@@ -111,11 +118,31 @@ def sample(
         schedule = iter(times)
         denoise: Denoise = guided(from_v(predict, model.alpha_bar) if model.predicts == "v" else predict, guidance)
         x_T = clip_noise(shape, model.shared_noise, seed, device)
-        for i, x_t, _ in dpm_solver_pp_2m(denoise, x_T, model.alpha_bar, steps):
+        for i, x_t, _ in SAMPLERS[sampler](denoise, x_T, model.alpha_bar, steps):
             latents = x_t
             if progress:
-                progress(i + 1, steps)
+                progress(i + 1, len(times))
     return latents
+
+
+def latent_shape(model: VideoModel, depth: Tensor) -> tuple[int, ...]:
+    """The shape (1,c,f,h,w) of a clip's latents. Raises StoryError for a size that its U-Net cannot halve."""
+    patch, levels = model.structure.config.patch, len(model.unet.config.channels)
+    cell = patch * 2 ** (levels - 1)
+    f, height, width = depth.shape[2:]
+    if not depth.numel() or height % cell or width % cell:
+        raise StoryError(
+            f"the model cannot make {f} frames of {width}x{height}", f"width and height are multiples of {cell} pixels"
+        )
+    return 1, model.unet.config.latent_channels, f, height // patch, width // patch
+
+
+def sampling_times(sampler: str, steps: int, total: int) -> list[int]:
+    """The times at which a sampler calls the model, falling. Raises StoryError for a number of steps it cannot take."""
+    try:
+        return ddim_times(steps, total) if sampler == "ddim" else dpm_times(steps, total)[:-1]
+    except ValueError as error:
+        raise StoryError(str(error), "choose --steps 20 for the sampler dpm, --steps 50 for ddim") from error
 
 
 def encode_prompts(
@@ -126,7 +153,7 @@ def encode_prompts(
     A character's pseudo-word has another embedding at each time, so its prompt is encoded once for each (TimeInv);
     without characters one encoding serves them all.
     """
-    text, device = model.text, next(model.unet.parameters()).device
+    text, device = model.text, model.device
     words = {name: f"<{name}>" for name in cast}
     spelled = re.sub(
         r"\{([\w-]+)\}", lambda m: f"{words[m[1]]} {cast[m[1]].class_word}" if m[1] in cast else m[1], prompt
@@ -153,19 +180,14 @@ def encode_prompts(
 @torch.inference_mode()
 def to_frames(model: VideoModel, latents: Tensor) -> np.ndarray:
     """Decode latents (1,c,f,h,w), bring them to the film's size, and round: uint8 (f,H,W,3)."""
-    with precision.autocast(latents.device):
-        video = model.autoencoder_decode(latents).float().clamp(-1, 1)
-        if model.upscaler is not None:
-            video = model.upscaler(video).float().clamp(-1, 1)
-    frames = rearrange(video[0], "c f h w -> f h w c")
-    return ((frames + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
-
-
-def fit_depth(depth: Tensor, size: tuple[int, int]) -> Tensor:
-    """Depth (1,1,f,H,W) at another height and width."""
-    b, _, f, _, _ = depth.shape
-    flat = rearrange(depth, "b c f h w -> (b f) c h w")
-    return rearrange(F.interpolate(flat, size=size, mode="area"), "(b f) c h w -> b c f h w", b=b, f=f)
+    parts = []
+    with precision.autocast(latents.device), model.at_work("autoencoder", "upscaler"):
+        for some in latents.split(DECODED_AT_ONCE, dim=2):
+            video = model.autoencoder_decode(some).float().clamp(-1, 1)
+            if model.upscaler is not None:
+                video = model.upscaler(video).float().clamp(-1, 1)
+            parts.append(((video[0] + 1) * 127.5).round().to(torch.uint8))
+    return rearrange(torch.cat(parts, dim=1), "c f h w -> f h w c").cpu().numpy()
 
 
 def load_model(name: str) -> VideoModel:
@@ -178,6 +200,12 @@ def load_model(name: str) -> VideoModel:
         if name == "storybook":
             return load_storybook(entry.folder)
         base, adapter = (entry.folder / file.name for file in entry.files[:2])
-        return load_lvdm(base, adapter)
+        model = load_lvdm(base, adapter)
     except WeightsError as error:
         raise StoryError(error.message, error.hint) from error
+    if missing := [name for name in ("structure", "autoencoder", "text") if getattr(model, name) is None]:
+        raise StoryError(
+            f"{base} is not the whole model: it lacks {' and '.join(missing)}",
+            f"delete it, then fetch it again: storycli models pull {name}",
+        )
+    return model

@@ -52,7 +52,7 @@ def _prepare(data: Data, folder: Path):
     from models.weights import load_autoencoder
     from storycli import catalogue
 
-    weights = catalogue.MODELS["storybook"].folder / "storybook-autoencoder.safetensors"
+    weights = catalogue.named("storybook").folder / "storybook-autoencoder.safetensors"
     if data.videos:
         found = [s for s in sources.find(data.videos) if isinstance(s, sources.Source) and s.told.caption]
         if not found:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from storycli import world_words as words
-from storycli.world_plush import dominant_colour, plush
+from storycli.world_plush import matching_colours, plush
 from storycli.world_sprites import Emoji, Sprite, cropped, fetch_assets
 from storycli.world_stage import FRAMES_PER_SECOND, TALLEST, UNITS, Stage
 from storycli.world_words import Scene
@@ -126,7 +126,7 @@ class World:
             picture = cropped(self.emoji.read(look.code), look.crop)
             limit = math.ceil(TALLEST * self.scale)
             if look.kind in ("head", "bust"):
-                colours = look.colours or (dominant_colour(picture),) * 3
+                colours = look.colours or matching_colours(picture)
                 sprite = plush(picture, colours, pose, look.kind == "bust", limit)
             else:
                 sprite = Sprite.from_pictures([picture], limit)

@@ -65,15 +65,16 @@ def ground_depth(y: float | np.ndarray, horizon: float) -> float | np.ndarray:
 
 def paint(world, scene, rng: random.Random) -> Scenery:
     """Paint the place of ``scene`` with everything that ``rng`` decides."""
-    place = world.places[scene.place]
+    place, ride = world.places[scene.place], world.actions[scene.action].ride
+    at_sea = place.pattern == "sea" and ride is not None and not ride.wheels
     horizon = place.horizon * HEIGHT + rng.uniform(-5, 5)
     colours = [
         np.clip(np.array(c, np.float32) + [rng.uniform(-12, 12) for _ in range(3)], 0, 255) for c in place.colours
     ]
     brush = _Brush(world, rng, horizon, View(world.scale))
     far = brush.sky(place, colours[0], colours[1])
-    near = brush.ground(place, colours[2], colours[3], at_sea=scene.action == "sail")
-    brush.middle(near, place, at_sea=scene.action == "sail")
+    near = brush.ground(place, colours[2], colours[3], at_sea=at_sea)
+    brush.middle(near, place, at_sea=at_sea)
     return Scenery(Layer.of(far), Layer.of(near), brush.fore(place), horizon, place.tone)
 
 

@@ -118,10 +118,7 @@ def film_frames() -> torch.Tensor:
     from storycli import video
     from storycli.config import EXAMPLES
 
-    clips = [EXAMPLES / "clips" / f"{name}.mp4" for name in ("walk-snowy-forest-bear", "dance-starry-night-monkey")]
-    clips = [
-        clip if clip.exists() else next(clip.parent.glob(f"{clip.name.rsplit('-', 1)[0]}-*.mp4")) for clip in clips
-    ]
+    clips = sorted((EXAMPLES / "clips").glob("walk-*.mp4"))[:2]
     frames = [video.read(clip, indices=[0, 8, 16], size=(128, 128)) for clip in clips]
     return torch.cat([torch.from_numpy(part.copy()) for part in frames]).permute(0, 3, 1, 2).float() / 127.5 - 1
 

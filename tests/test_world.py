@@ -21,7 +21,7 @@ def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("assets")
     folder = root / "node_modules" / PACKAGE / "assets"
     folder.mkdir(parents=True)
-    for code in words.load_tables("core").codes():
+    for code in words.load_tables("wide").codes():
         rng = random.Random(code)
         picture = np.zeros((64, 64, 4), np.uint8)
         cv2.ellipse(picture, (32, 32), (26, 30), 0, 0, 360, [*(rng.randrange(256) for _ in range(3)), 255], -1)
@@ -235,3 +235,36 @@ def test_missing_pictures_say_how_to_get_them(tmp_path: Path) -> None:
 def test_an_unknown_tier_is_refused(assets: Path) -> None:
     with pytest.raises(ValueError, match="unknown tier"):
         World(assets, tier="huge")
+
+
+def test_the_wide_tier_adds_to_the_core(assets: Path) -> None:
+    core, wide = words.load_tables("core"), words.load_tables("wide")
+    for kind, least in (("characters", 150), ("places", 25), ("actions", 30)):
+        small, large = getattr(core, kind), getattr(wide, kind)
+        assert small.items() <= large.items()
+        assert len(large) >= least
+    assert wide.held_out == core.held_out
+
+
+def test_the_wide_tier_keeps_held_out_characters_out_too(assets: Path) -> None:
+    world = World(assets, "wide")
+    held_out = {character.code for character in words.HELD_OUT.values()}
+    names = {name for character in words.HELD_OUT.values() for name in character.names}
+    for name in world.train_characters:
+        assert world.characters[name].code not in held_out
+        assert not names & set(world.characters[name].names)
+    scenes = [world.scene(seed) for seed in range(4000)]
+    assert {scene.character for scene in scenes} == set(world.train_characters)
+    assert {scene.action for scene in scenes} == set(world.actions)
+    assert {scene.place for scene in scenes} == set(world.places)
+    assert not [scene for scene in scenes if words.held_out_pair(scene.character, scene.action)]
+
+
+@pytest.mark.parametrize("tier", ["core", "wide"])
+def test_every_action_can_be_drawn_and_told(assets: Path, tier: str) -> None:
+    world = World(assets, tier)
+    for seed, action in enumerate(world.actions):
+        clip = world.still(world.scene(seed, action=action))
+        assert clip.mask.sum() > 1000
+        forms = [form for verb in world.actions[action].verbs for form in verb.split("/")]
+        assert any(form in clip.caption for form in forms)

@@ -1,0 +1,86 @@
+"""The command line: every command, and the one edge where an error becomes a line and an exit code.
+
+Nothing here is imported that ``--help`` does not need: each command imports the stages it runs.
+"""
+
+import errno
+import signal
+import sys
+
+import typer
+from typer.core import TyperGroup
+
+from storycli.cli import doctor, evaluate, film, library, models, training
+from storycli.cli.screen import screen
+from storycli.errors import StoryError
+
+MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+
+
+class StoryGroup(TyperGroup):
+    """Tells what a person can mend in one message with its exit code; bugs keep their traceback."""
+
+    def invoke(self, ctx):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends as Ctrl-C does
+        try:
+            return super().invoke(ctx)
+        except StoryError as error:
+            screen.fail(error.message, error.hint)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            screen.fail("interrupted", "the work so far is kept: the same command goes on from here")
+            raise typer.Exit(130) from error
+        except BrokenPipeError as error:  # the reader of our output left early, as `head` does
+            sys.stdout = None
+            raise typer.Exit(0) from error
+        except OSError as error:
+            if error.errno not in MENDABLE:
+                raise
+            screen.fail(
+                f"{error.filename or 'the disk'}: {error.strerror}",
+                "free some space or choose another folder, then run it again",
+            )
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="storycli",
+    cls=StoryGroup,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Turn a written story and a few pictures of its hero into a video.\n\n"
+    "Each event of the story becomes a clip: its motion comes from a real clip found in a library, "
+    "its look from a text prompt, its hero from your pictures.",
+    epilog="Start with **storycli demo**, then **storycli render story.txt --character teddy/**.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from storycli import __version__
+
+        print(f"storycli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Say which version this is."
+    ),
+) -> None:
+    pass
+
+
+PANELS = {
+    "Films": (film.render, film.plan, film.again, film.demo),
+    "Clips": (library.index, library.search),
+    "Training": (training.train_character, training.train_base, training.train_structure),
+    "Care": (evaluate.evaluate, doctor.doctor),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(models.app, name="models", rich_help_panel="Care")

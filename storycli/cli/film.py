@@ -1,0 +1,168 @@
+"""``render``, ``plan``, ``again``, ``demo``: from a story to a film."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from storycli.cli.options import STORY, Cast, DryRun, Film, Json, Quiet, Script, Verbose, with_settings
+from storycli.cli.screen import answer, plain, screen
+
+Title = Annotated[
+    str | None,
+    Option(
+        metavar="TEXT", rich_help_panel=STORY, help="The title; the story's heading or file name otherwise."
+    ),
+]
+Sheet = Annotated[Path | None, Option(metavar="PICTURE", help="Also draw the film as one picture.")]
+Board = Annotated[
+    Path | None,
+    Option("--output", "-o", metavar="BOARD", help="Where the storyboard goes; STORY.yaml otherwise."),
+]
+
+
+@with_settings
+def render(
+    story: Script,
+    character: Cast = None,
+    title: Title = None,
+    output: Film = Path("film.mp4"),
+    sheet: Sheet = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    *,
+    settings,
+) -> None:
+    """Turn STORY into a film.
+
+    The work stays in a folder beside the film (film.storycli/). A second run goes on where the first one
+    stopped; after an edit to its storyboard.yaml only the edited plots are made again.
+    """
+    from storycli import script
+
+    make(
+        script.read(story, character or [], title),
+        output,
+        settings,
+        sheet=sheet,
+        dry_run=dry_run,
+        as_json=json,
+    )
+
+
+@with_settings
+def plan(
+    story: Script,
+    character: Cast = None,
+    title: Title = None,
+    output: Board = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    *,
+    settings,
+) -> None:
+    """Turn STORY into a storyboard to edit by hand and render later.
+
+    Plots that you edited stay as they are when the same story is planned again.
+    """
+    from storycli import pipeline, script, storyboard
+
+    board = output or Path("story" if story == "-" else story).with_suffix(".yaml")
+    told = pipeline.plan(script.read(story, character or [], title), settings, at_once)
+    if dry_run:
+        return tell_cost(told, settings, json)
+    if kept := storyboard.write(board, told, keep=True):
+        screen.say(f"{kept} plots were there already and stay as you left them")
+    answer(told.model_dump(mode="json") | {"storyboard": str(board)} if json else str(board))
+
+
+@with_settings
+def again(
+    film: Annotated[Path, Argument(metavar="FILM", help="A film that storycli made.")],
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILM", help="Where the new film goes.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    *,
+    settings,
+) -> None:
+    """Render the same film again from what FILM itself says of its making; a flag changes that one thing."""
+    from storycli import manifest
+
+    story, before, earlier = manifest.recall(film)
+    changed = settings.model_dump(exclude_unset=True)
+    make(story, output or film, before.model_copy(update=changed), earlier=earlier, as_json=json)
+
+
+@with_settings
+def demo(
+    output: Film = Path("demo.mp4"),
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    *,
+    settings,
+) -> None:
+    """Film the built-in story: its own hero, its own clips, the real pipeline."""
+    from storycli import script
+    from storycli.config import EXAMPLES
+
+    story = script.read(str(EXAMPLES / "story.txt"), [str(EXAMPLES / "teddy")])
+    make(story, output, settings, dry_run=dry_run, as_json=json)
+
+
+def make(
+    story, output: Path, settings, *, earlier=None, sheet: Path | None = None, dry_run=False, as_json=False
+):
+    """Film a script or a storyboard, and say where the film is."""
+    from storycli import pipeline, workspace
+
+    if dry_run:
+        return tell_cost(pipeline.plan(story, settings, at_once), settings, as_json)
+    with screen.progress() as report, workspace.RunFolder(output, report=report) as run:
+        plan = pipeline.plan(story, settings, run.do)
+        board = run.storyboard(plan, edited_elsewhere=plan is story)
+        report.plots = len(board.plots)
+        earlier = earlier or run.choices()
+        film = pipeline.render(board, settings, run.do, folder=output.parent, earlier=earlier)
+        run.publish(film)
+    if sheet:
+        from storycli.sheet import picture
+
+        picture(film, sheet)
+    answer(
+        {"film": str(output), "folder": str(run.folder), "plots": len(film.shots)} if as_json else str(output)
+    )
+
+
+def at_once(stage, *inputs, **how):
+    """The plainest way to take a step: now, and kept nowhere."""
+    return stage(*inputs, **{name: value for name, value in how.items() if name != "at"})
+
+
+def tell_cost(story, settings, as_json: bool) -> None:
+    """Print what rendering ``story`` would take."""
+    from storycli import cost
+    from storycli.sheet import spell
+
+    expected = cost.of(story, settings)
+    if as_json:
+        return answer(asdict(expected))
+    lines = {
+        "plots": expected.plots,
+        "model": expected.model,
+        "to train": ", ".join(expected.to_train) or "nobody",
+        "time": f"about {spell(expected.seconds)}",
+        "memory": f"{expected.memory_gb} GB",
+        "disk": f"{expected.disk_mb} MB",
+    }
+    for name, value in lines.items():
+        answer(plain(f"{name + ':':10}{value}"))

@@ -1,0 +1,132 @@
+"""Is everything here that a film needs? One check a line, each with the fix when it is not well."""
+
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from storycli import catalogue, config, ffmpeg
+from storycli.errors import StoryError
+
+ENOUGH_MEMORY = 3.0  # GiB
+ENOUGH_DISK = 1.0  # GiB
+OPENAI = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing looked at; ``fix`` is empty when nothing has to be done."""
+
+    name: str
+    well: bool
+    found: str
+    fix: str = ""
+
+
+def checks() -> list[Check]:
+    """All that a film needs, looked at now."""
+    return [_told(name, look) for name, look in LOOKS.items()]
+
+
+def _told(name: str, look: Callable[[], tuple[str, str]]) -> Check:
+    """A check from a look that returns what it found and what to do about it, or raises."""
+    try:
+        found, fix = look()
+    except StoryError as error:
+        return Check(name=name, well=False, found=error.message, fix=error.hint)
+    return Check(name=name, well=not fix, found=found, fix=fix)
+
+
+def _ffmpeg() -> tuple[str, str]:
+    found = ffmpeg.find()
+    return f"{found.version} ({found.path})", ""
+
+
+def _device() -> tuple[str, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB", ""
+    if torch.backends.mps.is_available():
+        return "Apple GPU", ""
+    return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} used", ""
+
+
+def _memory() -> tuple[str, str]:
+    free = _free_memory()
+    fix = "close other programs, or render with --size 256x256" if free < ENOUGH_MEMORY else ""
+    return f"{free:.1f} GiB free; rendering takes {catalogue.MODELS['storybook'].memory:.1f}", fix
+
+
+def _free_memory() -> float:
+    """GiB that a new program may use."""
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    facts = Path("/proc/meminfo")
+    if facts.exists():  # counts what the system's caches would give back
+        told = dict(line.split(":") for line in facts.read_text().splitlines())
+        free = int(told.get("MemAvailable", "0 kB").split()[0]) * 1024
+    return free / 2**30
+
+
+def _disk() -> tuple[str, str]:
+    home = config.home()
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(there, os.W_OK):
+        return f"{home} cannot be written", "set STORYCLI_HOME to a folder that can"
+    free = shutil.disk_usage(there).free / 2**30
+    return f"{free:.0f} GiB free for {home}", "free some space" if free < ENOUGH_DISK else ""
+
+
+def _weights() -> tuple[str, str]:
+    here = [model.name for model in catalogue.MODELS.values() if not model.missing()]
+    catalogue.choose("storybook", "cpu")
+    return ", ".join(here), ""
+
+
+def _clips() -> tuple[str, str]:
+    from storycli.retrieve import Library
+
+    folder = config.library_folder(config.load({}).index)
+    status = Library(folder).status()
+    where = "built in" if folder is None else str(folder)
+    fix = f"storycli index --prune ({len(status.missing)} files are gone)" if status.missing else ""
+    return f"{status.shots} clips of {status.files} files, {where}", fix
+
+
+def _language_model() -> tuple[str, str]:
+    key, base = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
+    if not (key or base):
+        return "none set; English stories are read offline", ""
+    base = (base or OPENAI).rstrip("/")
+    request = urllib.request.Request(
+        f"{base}/models", headers={"Authorization": f"Bearer {key}"} if key else {}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=5):
+            return f"{base} answers", ""
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return f"{base} refuses the key ({error.code})", "set OPENAI_API_KEY to a key that it knows"
+        return f"{base} answers with {error.code}", "" if error.code == 404 else "look at the server's log"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return (
+            f"{base} does not answer: {reason}",
+            "start the server, or mend OPENAI_BASE_URL, or use --llm offline",
+        )
+
+
+LOOKS = {
+    "ffmpeg": _ffmpeg,
+    "device": _device,
+    "memory": _memory,
+    "disk": _disk,
+    "weights": _weights,
+    "clips": _clips,
+    "llm": _language_model,
+}

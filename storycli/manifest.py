@@ -1,0 +1,125 @@
+"""What a film is made of: ``manifest.json``, part of which travels in the film itself.
+
+The *recipe* goes into the film: story, settings, and for each shot its take and the clip its motion came
+from, with that clip's source and licence. It holds nothing that changes from run to run, so the same film has
+the same bytes; its paths are relative to the film's folder. ``manifest.json`` adds digests and times.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from storycli import __version__, provenance, storyboard
+from storycli.catalogue import Model
+from storycli.config import Settings
+from storycli.errors import StoryError
+from storycli.story import Clip, Shot, Story
+
+PACKAGES = ("torch", "numpy", "transformers", "lancedb", "av", "decord2", "imageio-ffmpeg")
+
+
+def recipe(
+    story: Story,
+    settings: Settings,
+    model: Model,
+    shots: Iterable[Shot],
+    folder: Path,
+) -> dict[str, Any]:
+    """What it takes to make a film again; paths are relative to ``folder``."""
+    return _relative(
+        {
+            "storycli": __version__,
+            "title": story.title,
+            "settings": settings.model_dump(exclude_defaults=True),
+            "model": model.identity(),
+            "story": story.model_dump(exclude_none=True),
+            "shots": [
+                {
+                    "take": asdict(shot.take),
+                    "candidates": [{"clip": c.clip.id, "score": round(c.score, 4)} for c in shot.candidates],
+                    "reference": _credit(shot.reference),
+                }
+                for shot in shots
+            ],
+        },
+        folder.absolute(),
+    )
+
+
+def full(recipe: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The recipe, and each piece of work by the sha256 of its inputs and files; versions and times."""
+    columns = ("stage", "at", "key", "files", "seconds", "fresh")
+    return {
+        **recipe,
+        "stages": [{name: record[name] for name in columns} for record in records],
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions of what the film was made with. No names, no paths, no keys."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": found,
+    }
+
+
+def choices(shots: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], str]:
+    """Which clip each shot of a manifest took from which candidates, by their ids."""
+    return {tuple(c["clip"] for c in shot["candidates"]): shot["reference"]["clip"] for shot in shots}
+
+
+def recall(film: Path) -> tuple[Story, Settings, dict[tuple[str, ...], str]]:
+    """The story, the settings and the choice of clips that a film says it was made with."""
+    told, folder = provenance.read_manifest(film), film.parent.absolute()
+    try:
+        story = storyboard.absolute(Story.model_validate(told["story"]), folder)
+        settings = told["settings"]
+        paths = {name: folder / settings[name] for name in ("index", "music") if settings.get(name)}
+        return story, Settings.model_validate(settings | paths), choices(told["shots"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoryError(
+            f"{film}: what it says of its making cannot be read",
+            "another version of storycli may have made it",
+        ) from error
+
+
+def dumped(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+
+
+def _credit(clip: Clip) -> dict[str, Any]:
+    """A clip for the ledger of sources."""
+    return {
+        "clip": clip.id,
+        "path": clip.path,
+        "start": clip.start,
+        "end": clip.end,
+        "caption": clip.caption,
+        "source": clip.source,
+        "licence": clip.licence,
+    }
+
+
+def _relative(value: Any, folder: Path) -> Any:
+    """``value`` with its paths relative to ``folder``."""
+    if isinstance(value, Path):
+        return Path(os.path.relpath(value, folder)).as_posix()
+    if isinstance(value, Mapping):
+        return {name: _relative(item, folder) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_relative(item, folder) for item in value]
+    return value

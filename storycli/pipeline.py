@@ -1,0 +1,68 @@
+"""The walk of the method (PAPER.md): plots, retrieve, depth, render, concat.
+
+Every step is taken by ``do(stage, *inputs, at=folder)``, which carries a stage out and returns what it made.
+``stages.py`` has the stages, each of which can also be run alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from storycli import catalogue, config, manifest, stages
+from storycli.config import Settings
+from storycli.story import Film, Shot, Story
+
+Do = Callable[..., Any]
+
+
+def plan(script: stages.Script | Story, settings: Settings, do: Do) -> Story:
+    """Tell a script as plots, each with a query that finds motion and a prompt that describes the picture."""
+    if isinstance(script, Story):
+        return script
+    return do(stages.plots, script, stages.reader(settings.llm), settings.llm_model)
+
+
+def render(
+    story: Story,
+    settings: Settings,
+    do: Do,
+    *,
+    folder: Path = Path(),
+    earlier: Mapping[tuple[str, ...], str] | None = None,
+) -> Film:
+    """Film a story. Plots whose candidates are those of an ``earlier`` cut keep the clip they had in it."""
+    model = catalogue.choose(settings.model, settings.device)
+    library = config.library_folder(settings.index)
+    how = {"device": settings.device}
+    heroes = {
+        hero.name: do(stages.train_character, hero, stages.pictures(hero), model, **how)
+        for hero in story.characters
+    }
+    takes = [stages.take(plot, settings, model) for plot in story.plots]
+    found = [
+        do(stages.retrieve, plot.query, plot.reference, library, settings.candidates, take.seconds, at=at)
+        for at, plot, take in numbered(story.plots, takes)
+    ]
+    clips = stages.choose(story.plots, found, earlier or {})
+
+    shots = []
+    for at, plot, take, candidates, clip in numbered(story.plots, takes, found, clips):
+        depth = do(stages.depth, clip, take.frames, take.fps, take.size, model, at=at, **how)
+        cast = stages.cast_of(plot, heroes)
+        video = do(stages.render, plot.prompt, depth, cast, take, model, at=at, **how)
+        shots.append(
+            Shot(plot=plot, candidates=candidates, reference=clip, depth=depth, video=video, take=take)
+        )
+
+    recipe = manifest.recipe(story, settings, model, shots, folder)
+    clips = [shot.video for shot in shots]
+    spoken = (
+        do(stages.narrate, [plot.text for plot in story.plots], settings.voice) if settings.narrate else ()
+    )
+    film = do(stages.concat, story, clips, spoken, stages.cut(settings), recipe)
+    return Film(story=story, shots=tuple(shots), video=film, recipe=recipe)
+
+
+def numbered(*columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """The rows of some columns, each after the name of its plot's folder: 01, 02, ..."""
+    return ((f"{number:02}", *row) for number, row in enumerate(zip(*columns, strict=True), 1))

@@ -1,0 +1,299 @@
+"""The stages, each a function of values that can be run alone; a network loads when a stage first needs it.
+
+A stage that makes files puts them ``into`` a folder; one that takes long tells ``report(done, total)``.
+Keywords say how the work is done and never what comes out.
+"""
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from storycli import digest
+from storycli.catalogue import Model
+from storycli.config import Settings
+from storycli.errors import StoryError
+from storycli.story import Candidate, Character, Clip, Plot, Story, Take
+
+Report = Callable[[int, int], None]
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Script:
+    """A written story, before it is told as plots."""
+
+    text: str
+    title: str
+    characters: tuple[Character, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """How the clips become one film."""
+
+    transition: str
+    title_card: bool
+    subtitles: str
+    music: Path | None
+    aspect: str
+
+
+def pictures(character: Character) -> tuple[Path, ...]:
+    """The pictures of a character."""
+    from storycli import pictures
+
+    return tuple(pictures.pictures(character.dir))
+
+
+def cut(settings: Settings) -> Cut:
+    """How ``settings`` wants the film cut."""
+    return Cut(**{name: getattr(settings, name) for name in Cut.__dataclass_fields__})
+
+
+def take(plot: Plot, settings: Settings, model: Model) -> Take:
+    """How to film ``plot``. Its noise hangs on its text and the film's seed, not on its place in the film."""
+    noise = hashlib.sha256(f"{settings.seed} {plot.text}".encode()).digest()
+    seed = int.from_bytes(noise[:6]) if plot.seed is None else plot.seed
+
+    def wish(name: str) -> Any:
+        wishes = (getattr(who, name, None) for who in (plot, settings, model))
+        return next(value for value in wishes if value is not None)
+
+    if any(side % model.grid for side in wish("size")):
+        raise StoryError(
+            f"{model.name} cannot make a film of {'x'.join(map(str, wish('size')))}",
+            f"width and height are multiples of {model.grid}, such as {model.size[0]}x{model.size[1]}",
+        )
+    sampler = wish("sampler")
+    steps = settings.steps or model.steps_of(sampler)
+    names = ("guidance", "tau", "negative", "frames", "fps", "size")
+    return Take(seed=seed, sampler=sampler, steps=steps, **{name: wish(name) for name in names})
+
+
+def cast_of(plot: Plot, heroes: Mapping[str, Path]) -> dict[str, Path]:
+    """The heroes that the plot's prompt names as ``{name}``."""
+    named = re.findall(r"\{([A-Za-z][\w-]*)\}", plot.prompt)
+    return {name: heroes[name] for name in named if name in heroes}
+
+
+def reader(llm: str) -> str:
+    """Who reads the story: ``auto`` is a language model where a key or a server is set, else the parser."""
+    if llm != "auto":
+        return llm
+    return "openai" if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL") else "offline"
+
+
+def plots(script: Script, llm: str, llm_model: str | None) -> Story:
+    """Tell a script as a storyboard."""
+    from storycli.plots import split
+
+    return split(script.text, title=script.title, characters=script.characters, llm=llm, llm_model=llm_model)
+
+
+def train_character(
+    character: Character,
+    pictures: Sequence[Path],
+    model: Model,
+    *,
+    device: str = "auto",
+    report: Report | None = None,
+) -> Path:
+    """The weights of a character: those in its folder if they are of these pictures, else trained now."""
+    from storycli import characters
+
+    ready = characters.ready(character, model.name)
+    return ready or characters.train(character, model.name, device=device, progress=report)
+
+
+def retrieve(
+    query: str, reference: Path | None, library: Path | None, k: int, seconds: float, *, into: Path
+) -> tuple[Candidate, ...]:
+    """The clips whose motion fits a query, best first; or the video that the plot itself names."""
+    found = (_own_clip(reference),) if reference else open_library(library).search(query, k, seconds=seconds)
+    for number, candidate in enumerate(found, 1):
+        _poster(candidate.clip, into / f"candidate-{number}.jpg")
+    return tuple(found)
+
+
+def choose(
+    plots: Sequence[Plot], found: Sequence[Sequence[Candidate]], earlier: Mapping[tuple[str, ...], str]
+) -> list[Clip]:
+    """One clip for each plot, none used twice where that can be."""
+    open_to = [
+        _asked_for(number, plot, candidates) or _kept(candidates, earlier) or candidates
+        for number, (plot, candidates) in enumerate(zip(plots, found, strict=True), 1)
+    ]
+    if all(len(candidates) == 1 for candidates in open_to):
+        return [only.clip for (only,) in open_to]
+    from storycli.retrieve import assign
+
+    return [choice.clip for choice in assign(open_to)]
+
+
+def depth(
+    clip: Clip,
+    frames: int,
+    fps: float,
+    size: tuple[int, int],
+    model: Model,
+    *,
+    into: Path,
+    device: str = "auto",
+) -> Path:
+    """The motion and layout of a clip: ``depth.npy``, float32 (f, h, w) in [0, 1], 1 = near; and videos."""
+    import numpy as np
+
+    from storycli import video
+
+    sampled = size[0] // model.upscale, size[1] // model.upscale
+    pixels = video.read(clip.path, start=clip.start, end=clip.end, num_frames=frames, fps=fps, size=sampled)
+    near = _estimator(model.name, device).estimate(pixels)
+    np.save(into / "depth.npy", near)
+    video.write(into / "reference.mp4", pixels, fps)
+    video.write(into / "depth.mp4", np.repeat(np.uint8(near * 255)[..., None], 3, axis=-1), fps)
+    return into / "depth.npy"
+
+
+def render(
+    prompt: str,
+    depth: Path,
+    cast: Mapping[str, Path],
+    take: Take,
+    model: Model,
+    *,
+    into: Path,
+    device: str = "auto",
+    report: Report | None = None,
+) -> Path:
+    """A clip that shows ``prompt`` with the layout and motion of ``depth``, played by ``cast``."""
+    import numpy as np
+
+    from storycli import video
+
+    frames = _renderer(model.name, device).render(
+        prompt,
+        np.load(depth),
+        seed=take.seed,
+        sampler=take.sampler,
+        steps=take.steps,
+        guidance=take.guidance,
+        tau=take.tau,
+        negative=take.negative,
+        characters=cast,
+        progress=report,
+    )
+    video.write(into / "clip.mp4", frames, take.fps)
+    return into / "clip.mp4"
+
+
+def narrate(
+    texts: Sequence[str], voice: str, *, into: Path, report: Report | None = None
+) -> tuple[Path | None, ...]:
+    """Each text read aloud, as a sound file; none for a text without words."""
+    from storycli import narrate
+
+    spoken = narrate.narrate(texts, into, voice=voice, progress=report)
+    return tuple(each and each.path for each in spoken)
+
+
+def concat(
+    story: Story,
+    clips: Sequence[Path],
+    narration: Sequence[Path | None],
+    cut: Cut,
+    recipe: Mapping[str, Any],
+    *,
+    into: Path,
+) -> Path:
+    """The clips as one film, which carries its recipe."""
+    from storycli import film
+    from storycli.subtitles import per_shot
+
+    options = film.FilmOptions(
+        transition=cut.transition,
+        title=story.title if cut.title_card else "",
+        subtitles=cut.subtitles,
+        narration=tuple(narration),
+        music=cut.music,
+        aspect=cut.aspect,
+        manifest=recipe,
+    )
+    if cut.subtitles != "none":
+        captions = per_shot([plot.text for plot in story.plots], film.timeline(clips, options))
+        options = replace(options, captions=captions)
+    film.concat(clips, into / "film.mp4", options)
+    return into / "film.mp4"
+
+
+@functools.cache
+def open_library(folder: Path | None):
+    """The clip library in ``folder``, or the built-in one."""
+    from storycli.retrieve import Library
+
+    return Library(folder)
+
+
+@functools.cache
+def _estimator(model: str, device: str):
+    from storycli.depth import DepthEstimator
+
+    return DepthEstimator(model, device)
+
+
+@functools.cache
+def _renderer(model: str, device: str):
+    from storycli.render import Renderer
+
+    return Renderer(model, device)
+
+
+def _own_clip(path: Path) -> Candidate:
+    """A video that a plot names, as a clip."""
+    from storycli import video
+
+    info = video.probe(path)
+    clip = Clip(
+        id=f"file-{digest.file(path)[:24]}",
+        path=path,
+        start=0,
+        end=info.num_frames,
+        fps=info.fps,
+        width=info.width,
+        height=info.height,
+        source=path.name,
+    )
+    return Candidate(clip=clip, score=1.0)
+
+
+def _poster(clip: Clip, path: Path) -> None:
+    """A small picture of the middle of a clip."""
+    from PIL import Image
+
+    from storycli import video
+
+    width = 192
+    size = width, max(2, round(width * clip.height / clip.width))
+    Image.fromarray(video.read(clip.path, indices=[(clip.start + clip.end) // 2], size=size)[0]).save(
+        path, quality=85
+    )
+
+
+def _asked_for(number: int, plot: Plot, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    if plot.candidate is None:
+        return ()
+    if plot.candidate > len(candidates):
+        raise StoryError(
+            f"plot {number} asks for candidate {plot.candidate}, but {len(candidates)} clips were found",
+            "choose a smaller number in the storyboard, or look up more with --candidates",
+        )
+    return candidates[plot.candidate - 1 : plot.candidate]
+
+
+def _kept(candidates: Sequence[Candidate], earlier: Mapping[tuple[str, ...], str]) -> Sequence[Candidate]:
+    before = earlier.get(tuple(candidate.clip.id for candidate in candidates))
+    return [candidate for candidate in candidates if candidate.clip.id == before]

@@ -1,0 +1,184 @@
+"""storyboard.yaml: what ``plan`` writes, people edit, and ``render`` reads."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from storycli.errors import StoryError
+from storycli.ffmpeg import replacing
+from storycli.story import Character, Plot, Story
+
+VERSION = 1
+SUFFIXES = {".yaml", ".yml"}
+PATHS = {"dir", "reference"}
+NAMED = re.compile(r"\{([A-Za-z][\w-]*)\}")
+MAX_BYTES = 4 * 2**20
+HEADER = """\
+The storyboard of a film: edit it, then: storycli render {name}
+Each plot: text (one event), query (English; finds the motion), prompt (English; the picture).
+In a prompt {{name}} marks a character.
+A plot may also have: reference: clip.mp4, candidate: 2, seed,
+tau (0..1), guidance, frames, negative.
+"""
+
+
+def read(path: Path) -> Story:
+    """The story that a storyboard tells; its paths are relative to the file and come back absolute.
+
+    Raises:
+        StoryError: one message with a line for each mistake, naming its line and key.
+    """
+    board, story, error = _load(path), None, None
+    try:
+        story = Story.model_validate({key: value for key, value in board.items() if key != "version"})
+    except ValidationError as mistakes:
+        error = mistakes
+    wrong = sorted(set(_mistakes(board, story, error, path.parent)))
+    if wrong:
+        told = "\n".join(f"{path}:{line}: {key}: {what}" for line, key, what in wrong)
+        raise StoryError(told, f"mend {'these lines' if len(wrong) > 1 else 'this line'} of the storyboard")
+    return absolute(story, path.parent.absolute())
+
+
+def absolute(story: Story, folder: Path) -> Story:
+    """``story`` with its paths taken from ``folder``."""
+    cast = tuple(c.model_copy(update={"dir": folder / c.dir}) for c in story.characters)
+    plots = tuple(
+        p.model_copy(update={"reference": folder / p.reference}) if p.reference else p for p in story.plots
+    )
+    return story.model_copy(update={"characters": cast, "plots": plots})
+
+
+def write(path: Path, story: Story, *, keep: bool = False) -> int:
+    """Write ``story``. With ``keep``, plots of the same text in the file stay as they were edited.
+
+    Returns how many plots were kept so.
+    """
+    board = _load(path) if keep and path.exists() else _new(path)
+    kept = 0
+    for name, key in (("characters", "name"), ("plots", "text")):
+        items = getattr(story, name)
+        before = {item.get(key): item for item in board.get(name) or ()}
+        if list(before) != [getattr(item, key) for item in items]:
+            board[name] = CommentedSeq(
+                before.get(getattr(item, key)) or _written(item, path) for item in items
+            )
+        kept = sum(getattr(item, key) in before for item in items)
+    board["title"] = story.title
+    with replacing(path) as temporary:
+        YAML_FILE.dump(board, temporary)
+    return kept
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.width = 110
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.preserve_quotes = True
+    return yaml
+
+
+YAML_FILE = _yaml()
+
+
+def _load(path: Path) -> CommentedMap:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise StoryError(f"{path}: too long for a storyboard ({path.stat().st_size / 2**20:.0f} MB)")
+        board = YAML_FILE.load(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoryError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except MarkedYAMLError as error:
+        at = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise StoryError(
+            f"{path}{at}: not valid YAML: {error.problem}", "mend this line, or the one before it"
+        ) from error
+    except YAMLError as error:
+        raise StoryError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(board, CommentedMap):
+        raise StoryError(f"{path}: not a storyboard", "storycli plan STORY writes one")
+    return board
+
+
+def _new(path: Path) -> CommentedMap:
+    board = CommentedMap(version=VERSION, title="", characters=CommentedSeq(), plots=CommentedSeq())
+    board.yaml_set_start_comment(HEADER.format(name=path.name))
+    return board
+
+
+def _written(item: Character | Plot, path: Path) -> CommentedMap:
+    """One character or plot as YAML: what is set, paths relative to the file."""
+    values = CommentedMap(item.model_dump(mode="json", exclude_none=True))
+    for key in PATHS & values.keys():
+        values[key] = Path(os.path.relpath(values[key], path.parent)).as_posix()
+    if isinstance(item, Character):
+        values.fa.set_flow_style()
+    return values
+
+
+def _mistakes(board: CommentedMap, story: Story | None, error: ValidationError | None, folder: Path):
+    """(line, key, what is wrong) for each mistake."""
+    if board.get("version") != VERSION:
+        yield _line(board, ("version",)), "version", f"should be {VERSION}"
+    errors = error.errors(include_url=False) if error else []
+    for e in errors:
+        if any(e["loc"] == other["loc"][:-2] for other in errors):
+            continue  # "too few plots", where the plots that are there are wrong
+        yield _line(board, e["loc"]), _key(e["loc"]), _say(e)
+    if story is None:
+        return
+    names = [character.name for character in story.characters]
+    for n, character in enumerate(story.characters):
+        if character.name in names[:n]:
+            yield (
+                _line(board, ("characters", n, "name")),
+                "name",
+                f"there are two characters called {character.name}",
+            )
+        if not (folder / character.dir).is_dir():
+            yield (
+                _line(board, ("characters", n, "dir")),
+                "dir",
+                f"there is no folder {folder / character.dir}",
+            )
+    for n, plot in enumerate(story.plots):
+        for name in sorted(set(NAMED.findall(plot.prompt)) - set(names)):
+            yield _line(board, ("plots", n, "prompt")), "prompt", f"{{{name}}} is none of the characters"
+        if plot.reference and not (folder / plot.reference).is_file():
+            yield (
+                _line(board, ("plots", n, "reference")),
+                "reference",
+                f"there is no file {folder / plot.reference}",
+            )
+
+
+def _line(board: Any, place: tuple[int | str, ...]) -> int:
+    """The line of a place in the file; of the nearest thing around it when it is not there."""
+    line = 0
+    for step in place:
+        if not isinstance(board, CommentedMap | CommentedSeq) or step not in (board.lc.data or {}):
+            break
+        line, board = board.lc.data[step][0], board[step]
+    return line + 1
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    named = [
+        f"plot {step + 1}" if isinstance(step, int) and "plots" in place else str(step) for step in place
+    ]
+    return ": ".join(name for name in named if name not in ("plots", "characters")) or str(place[0])
+
+
+def _say(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such key"
+    if error["type"] == "missing":
+        return "is missing"
+    return error["msg"][0].lower() + error["msg"][1:]

@@ -1,0 +1,203 @@
+"""The run folder: what a film was made of, kept so that nothing is made twice. Nothing else knows of this.
+
+``RunFolder.do`` names each piece of work by a digest over its inputs *by value* (a file counts by its
+content) and keeps what came out in ``.kept/STAGE-DIGEST/``. Such a folder appears by one rename when it is
+complete, with the digests of its files inside: a run that is killed at any moment leaves the whole piece or
+nothing, and a damaged piece is made again. The folders that people look at (``01/``, ``02/``) are hard links
+into ``.kept``.
+"""
+
+import functools
+import inspect
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
+
+from storycli import digest, manifest, sheet, storyboard
+from storycli.errors import StoryError, UsageError
+from storycli.ffmpeg import replacing
+from storycli.story import Film, Story
+
+FORMAT = 1  # part of every key: raise it when a stage makes something else of the same inputs
+RECORD = "made.json"
+Report = Callable[[str, str, int, int], None]
+
+
+class RunFolder:
+    """The folder ``film.storycli/`` beside ``film.mp4``, locked for one run at a time.
+
+    ``report(stage, at, done, total)`` is called as work goes on.
+
+    Raises:
+        StoryError: another run is at work in the folder, or it cannot be written.
+    """
+
+    def __init__(self, film: Path, *, report: Report | None = None):
+        self.film = Path(film)
+        self.folder = self.film.with_name(f"{self.film.stem}.storycli")
+        self.kept = self.folder / ".kept"
+        self.report = report or (lambda *_: None)
+        self.records: list[dict[str, Any]] = []
+        self._lock = FileLock(self.folder / ".lock")
+
+    def __enter__(self) -> "RunFolder":
+        if self.film.suffix.lower() != ".mp4" or self.film.is_dir():
+            raise UsageError(f"{self.film}: a film is an .mp4 file", "name it so: -o film.mp4")
+        self.kept.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise StoryError(
+                f"{self.folder}: another run is at work here",
+                "wait for it, or give this film another name with -o",
+            ) from None
+        for left in self.kept.glob("tmp-*"):  # of a run that was killed
+            shutil.rmtree(left)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def do(self, stage: Callable, *inputs: Any, at: str = "", **how: Any) -> Any:
+        """The result of ``stage(*inputs, **how)``, from an earlier run where there is one.
+
+        ``inputs`` decide what is made, ``how`` (the device) does not. ``at`` is the folder that shows it.
+        """
+        name = stage.__name__
+        key = digest.key([FORMAT, name, inputs])
+        home = self.kept / f"{name}-{key[:40]}"
+        record = _intact(home)
+        if fresh := record is None:
+            self.report(name, at, 0, 1)
+            record = self._make(home, stage, inputs, at, how)
+        self.report(name, at, 1, 1)
+        self.records.append(record | {"at": at, "key": key, "fresh": fresh})
+        self._show(home, record, at)
+        return _result(stage, record, home)
+
+    def _make(
+        self, home: Path, stage: Callable, inputs: tuple, at: str, how: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="tmp-", dir=self.kept, ignore_cleanup_errors=True) as scratch:
+            into = Path(scratch) / "made"
+            into.mkdir()
+            offers = {"into": into, "report": functools.partial(self.report, stage.__name__, at)} | how
+            takes = inspect.signature(stage).parameters
+            started = time.perf_counter()
+            result = stage(*inputs, **{name: offer for name, offer in offers.items() if name in takes})
+            made = [*into.iterdir(), *([result] if isinstance(result, Path) else [])]
+            record = {
+                "stage": stage.__name__,
+                "inputs": digest.by_value(inputs),
+                "seconds": round(time.perf_counter() - started, 3),
+                "result": _recorded(stage, result, into),
+                "files": {_name(file, into): digest.file(file) for file in sorted(made)},
+            }
+            (into / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+            shutil.rmtree(home, ignore_errors=True)  # it was damaged
+            os.rename(into, home)
+        return record
+
+    def _show(self, home: Path, record: Mapping[str, Any], at: str) -> None:
+        if not at:
+            return
+        (self.folder / at).mkdir(exist_ok=True)
+        for name in record["files"]:
+            place(home / name, self.folder / at / name, link=True)
+
+    def storyboard(self, story: Story, *, edited_elsewhere: bool) -> Story:
+        """``story`` as ``storyboard.yaml`` here tells it, with what people changed in it by hand.
+
+        The same story as in the last run leaves the file as it is; another one, the plots that are the same.
+        A story that was ``edited_elsewhere``, in a storyboard of the person's own, is taken as it stands.
+        """
+        board, told = self.folder / "storyboard.yaml", self.kept / "storyboard.key"
+        key = digest.key(story)
+        if edited_elsewhere or not (board.exists() and told.exists() and told.read_text() == key):
+            storyboard.write(board, story, keep=not edited_elsewhere)
+            write(told, key)
+        return storyboard.read(board)
+
+    def choices(self) -> dict[tuple[str, ...], str]:
+        """Which clip the last finished cut of this film took from which candidates, by their ids."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return manifest.choices(json.loads((self.folder / "manifest.json").read_bytes())["shots"])
+        return {}
+
+    def publish(self, film: Film) -> None:
+        """Write the manifest and the contact sheet, put the film in its place, drop what no plot needs."""
+        record = manifest.full(film.recipe, self.records)
+        write(self.folder / "manifest.json", manifest.dumped(record))
+        write(
+            self.folder / "index.html",
+            sheet.page(film, self.film.name, sum(r["seconds"] for r in self.records)),
+        )
+        shown = {record["at"] for record in self.records}
+        for old in self.folder.iterdir():
+            if old.is_dir() and old.name.isdigit() and old.name not in shown:
+                shutil.rmtree(old)
+        for made in film.video.parent.glob("film.*"):
+            target = self.film if made == film.video else self.film.with_suffix(made.suffix)
+            if not (target.is_file() and digest.file(target) == digest.file(made)):
+                place(made, target)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file that is seen whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def place(source: Path, target: Path, *, link: bool = False) -> None:
+    """Put a copy of a file, or a hard link where the disk has them, at ``target`` in one step."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary) if link else shutil.copyfile(source, temporary)
+        except OSError:
+            if not link:
+                raise
+            shutil.copyfile(source, temporary)
+
+
+def _intact(home: Path) -> dict[str, Any] | None:
+    """The record of a finished piece of work, if all of its files are there and as they were made."""
+    try:
+        record = json.loads((home / RECORD).read_text(encoding="utf-8"))
+        whole = all(digest.file(home / name) == was for name, was in record["files"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return record if whole else None
+
+
+def _recorded(stage: Callable, result: Any, into: Path) -> Any:
+    """What a stage returned, as JSON; files by their names."""
+    return _kind(stage).dump_python(_moved(result, lambda path: Path(_name(path, into))), mode="json")
+
+
+def _result(stage: Callable, record: Mapping[str, Any], home: Path) -> Any:
+    return _moved(_kind(stage).validate_python(record["result"]), lambda path: home / path)
+
+
+def _kind(stage: Callable) -> TypeAdapter:
+    return TypeAdapter(inspect.signature(stage).return_annotation)
+
+
+def _moved(result: Any, move: Callable[[Path], Path]) -> Any:
+    """``result`` with the files that it is, or lists, elsewhere."""
+    if isinstance(result, Path):
+        return move(result)
+    return tuple(_moved(item, move) for item in result) if isinstance(result, tuple) else result
+
+
+def _name(file: Path, into: Path) -> str:
+    """A file's name in the kept folder; the whole path of one elsewhere (a character's weights)."""
+    return file.name if file.parent == into else str(file.absolute())

@@ -1,0 +1,294 @@
+"""The command line as people and programs meet it: what goes where, exit codes, what is said of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from storycli.cli import app
+from storycli.cli.options import SETTINGS
+from storycli.config import Settings
+from storycli.indexing import Report
+from storycli.sources import Failure
+
+FILMS = ("render", "plan", "again", "demo")
+TRAINING = ("train-character", "train-base", "train-structure")
+COMMANDS = (*FILMS, "index", "search", *TRAINING, "evaluate", "doctor", "models")
+HEAVY = ["torch", "pydantic", "cv2", "lancedb", "transformers", "numpy", "av", "spacy"]
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys\nfrom storycli.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit as end:\n"
+        f"    print(end.code, [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr.strip() == "0 []"
+    assert "Turn a written story" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command):
+    done = run(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"storycli {command}" in done.out.replace("root", "storycli")
+
+
+def test_the_commands_are_those_of_the_contract():
+    group = typer.main.get_command(app)
+    assert sorted(group.commands) == sorted(COMMANDS)
+    assert sorted(group.commands["models"].commands) == ["list", "path", "pull", "rm"]
+
+
+def test_there_is_a_flag_for_every_setting():
+    assert SETTINGS.keys() == Settings.model_fields.keys()
+
+
+def test_the_result_is_on_stdout_and_everything_else_on_stderr(run, studio, script, teddy):
+    done = run("render", script, "--llm", "none", "-c", teddy, "-o", "out/film.mp4")
+    assert done.code == 0
+    assert done.out == "out/film.mp4\n"
+    assert [line.split(":")[0] for line in done.err.splitlines()] == [
+        "plot 1 of 3",
+        "plot 2 of 3",
+        "plot 3 of 3",
+    ]
+
+
+def test_quiet_says_nothing_but_the_result(run, studio, script, teddy):
+    done = run("render", script, "--llm", "none", "-c", teddy, "-q")
+    assert (done.code, done.out, done.err) == (0, "film.mp4\n", "")
+
+
+def test_a_program_can_read_where_the_film_is(run, studio, script, teddy):
+    done = run("render", script, "--llm", "none", "-c", teddy, "--json")
+    assert json.loads(done.out) == {"film": "film.mp4", "folder": "film.storycli", "plots": 3}
+
+
+def test_the_film_can_also_be_drawn_as_one_picture(run, studio, script, teddy, tmp_path):
+    assert run("render", script, "--llm", "none", "-c", teddy, "--sheet", "sheet.png").code == 0
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_dry_run_tells_the_cost_and_does_nothing(run, studio, script, teddy, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    done = run("render", script, "--llm", "none", "-c", teddy, "--dry-run", "--json")
+    told = json.loads(done.out)
+    assert (told["plots"], told["to_train"], told["model"]) == (3, ["teddy"], "storybook")
+    assert min(told["seconds"], told["memory_gb"], told["disk_mb"]) > 0
+    assert studio.work() == []
+    assert sorted(tmp_path.iterdir()) == before
+    people = run("render", script, "--llm", "none", "-c", teddy, "--dry-run").out
+    assert "plots:    3" in people
+    assert "to train: teddy" in people
+
+
+def test_a_plan_is_a_storyboard_that_can_be_rendered(run, studio, script, teddy, tmp_path):
+    done = run("plan", script, "--llm", "none", "-c", f"bear={teddy}")
+    assert (done.code, done.out) == (0, f"{tmp_path / 'story.yaml'}\n")
+    board = tmp_path / "story.yaml"
+    board.write_text(board.read_text().replace("{teddy} swam", "{bear} swam"))
+    assert run("render", board).code == 0
+    assert "render {bear} swam at the beach." in studio.work()
+
+
+def test_an_edit_of_one_s_own_storyboard_renders_that_plot(run, studio, script, tmp_path):
+    script.write_text("A boy walked in the forest.\nHe swam at the beach.\n")
+    assert run("plan", script, "--llm", "none", "-o", "board.yaml").code == 0
+    assert run("render", "board.yaml").code == 0
+    studio.work()
+    board = tmp_path / "board.yaml"
+    board.write_text(board.read_text().replace("prompt: He swam", "prompt: A cat swam"))
+    assert run("render", "board.yaml").code == 0
+    assert studio.work() == ["render A cat swam at the beach."]
+
+
+def test_a_story_may_come_from_standard_input(run, studio, tmp_path):
+    done = run("plan", "-", "--llm", "none", "-o", "board.yaml", stdin="Élan walked.\n".encode())
+    assert done.code == 0, done.err
+    assert "Élan walked." in (tmp_path / "board.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("heading", ["# The wolf\n\n", "The wolf\n\n", "\ufeff## The wolf\n"])
+def test_a_story_s_heading_is_the_film_s_title_and_no_plot(run, studio, tmp_path, heading):
+    (tmp_path / "story.md").write_text(f"{heading}A wolf ran in the forest.\nIt slept.\n", encoding="utf-8")
+    told = json.loads(run("plan", "story.md", "--llm", "none", "--json").out)
+    assert told["title"] == "The wolf"
+    assert [plot["text"] for plot in told["plots"]] == ["A wolf ran in the forest.", "It slept."]
+
+
+def test_plots_without_full_stops_are_no_title(run, studio, tmp_path):
+    (tmp_path / "story.txt").write_text("A wolf runs\n\nA wolf sleeps\n")
+    told = json.loads(run("plan", "story.txt", "--llm", "none", "--json").out)
+    assert (told["title"], len(told["plots"])) == ("story", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("empty.txt", b"", "the story is empty"),
+        ("blank.txt", b" \n\t\n", "the story is empty"),
+        ("binary.txt", bytes(range(256)), "not UTF-8 text"),
+        ("nul.txt", b"A boy\0walked.", "not a text file"),
+        ("long.txt", b"A boy walked. " * 800_000, "too long for a story"),
+    ],
+)
+def test_what_is_no_story_is_told_in_one_error(run, studio, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    done = run("render", name, "--llm", "none")
+    error, hint = done.err.splitlines()
+    assert done.code == 1
+    assert error.startswith(f"error: {name}: ")
+    assert said in error
+    assert hint.startswith("hint: ")
+    assert not (tmp_path / "film.storycli").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_stories_of_other_editors_are_read(run, studio, tmp_path, encoding):
+    (tmp_path / "story.txt").write_bytes("Ä boy walked.\r\n".encode(encoding))
+    done = run("plan", "story.txt", "--llm", "none", "--json")
+    assert json.loads(done.out)["plots"][0]["text"] == "Ä boy walked."
+
+
+@pytest.mark.parametrize("story", ["nowhere.txt", "."])
+def test_a_story_that_is_not_there_is_named(run, story):
+    done = run("render", story)
+    assert done.code == 1
+    assert f"error: {story}: " in done.err
+    assert "Traceback" not in done.err
+
+
+def test_brackets_and_control_characters_of_a_name_are_shown_as_they_are(run):
+    done = run("render", "[red]\x1b[2J\x07.txt")
+    assert "error: [red]\\x1b[2J\\x07.txt: there is no such file" in done.err
+
+
+def test_verbose_adds_the_traceback(run):
+    assert "Traceback" not in run("render", "nowhere.txt").err
+    assert "Traceback" in run("render", "nowhere.txt", "-v").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--tau", "2"),
+        ("--size", "big"),
+        ("--output", "film.txt"),
+        ("--character", "x=."),
+        ("--no-such-flag",),
+        ("--steps", "many"),
+    ],
+)
+def test_wrong_usage_exits_with_2(run, studio, script, arguments):
+    story = [] if arguments == () else [script]
+    arguments = ("-c", "a=.", "-c", "a=.") if arguments == ("--character", "x=.") else arguments
+    done = run("render", *story, "--llm", "none", *arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("nowhere", "there is no such folder"),
+        ("story.txt", "is a file"),
+        ("bare", "there are no pictures in"),
+    ],
+)
+def test_a_character_without_pictures_is_told(run, studio, script, tmp_path, folder, said):
+    (tmp_path / "bare").mkdir()
+    done = run("render", script, "--llm", "none", "-c", f"teddy={folder}")
+    assert done.code == 1
+    assert said in done.err
+
+
+def test_a_disk_that_is_full_is_told_without_a_traceback(run, studio, script, teddy, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "film.storycli/x")
+
+    monkeypatch.setattr("storycli.manifest.recipe", full)
+    done = run("render", script, "--llm", "none", "-c", teddy)
+    assert done.code == 1
+    assert "error: film.storycli/x: No space left on device" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_bug_keeps_its_traceback(run, studio, script, teddy, monkeypatch):
+    monkeypatch.setattr("storycli.manifest.recipe", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("render", script, "--llm", "none", "-c", teddy)
+
+
+def test_a_reader_that_leaves_early_is_no_error(start):
+    with start("models", "list") as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode in (0, 1)
+    assert b"Traceback" not in err
+
+
+class Shelf:
+    """A library that met one unreadable file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def add(self, paths, progress):
+        progress(2, 2, paths[0])
+        return Report(added=1, shots=3, failures=(Failure(paths[0], "is not a video"),))
+
+
+def test_files_that_cannot_be_indexed_are_listed_and_the_exit_code_is_3(run, monkeypatch):
+    monkeypatch.setattr("storycli.retrieve.Library", Shelf)
+    done = run("index", "a%d[b].mp4", "--index", "clips", "--json")
+    assert done.code == 3
+    assert (json.loads(done.out)["added"], json.loads(done.out)["shots"]) == (1, 3)
+    assert "a%d[b].mp4: is not a video" in done.err
+
+
+def test_index_without_anything_to_do_is_wrong_usage(run):
+    assert run("index").code == 2
+
+
+def test_models_are_listed_with_licence_size_and_place(run):
+    rows = {row["name"]: row for row in json.loads(run("models", "list", "--json").out)}
+    assert rows.keys() == {"storybook", "lvdm"}
+    assert len(rows["lvdm"]["missing"]) == len(rows["lvdm"]["files"]) == 4
+    assert "licence: research" in run("models", "list").out
+
+
+def test_fetched_weights_can_be_deleted_and_built_in_ones_not(run, tmp_path):
+    folder = run("models", "path", "lvdm").out.strip()
+    assert folder == str(tmp_path / "home" / "weights" / "lvdm")
+    os.makedirs(folder)
+    assert run("models", "rm", "lvdm").code == 0
+    assert not os.path.exists(folder)
+    assert run("models", "rm", "storybook").code == 2
+    assert run("models", "path", "nonesuch").code == 2
+
+
+def test_doctor_says_how_to_mend_what_is_not_well(run, monkeypatch):
+    from storycli import catalogue, doctor
+
+    monkeypatch.setattr(catalogue, "PARTS", ())
+    monkeypatch.setattr(
+        doctor, "LOOKS", {k: v for k, v in doctor.LOOKS.items() if k in ("ffmpeg", "disk", "llm")}
+    )
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    done = run("doctor")
+    lines = done.out.splitlines()
+    assert done.code == 1
+    assert lines[0].startswith("ok   ffmpeg:")
+    assert lines[1].startswith("ok   disk:")
+    assert lines[2].startswith("MEND llm:      http://127.0.0.1:9/v1 does not answer")
+    assert "--llm offline" in lines[3]
+    assert "sk-secret" not in done.out + done.err
