@@ -25,7 +25,7 @@ format: $(VENV)/installed-dev ## put the code into its style
 	$(BIN)/ruff format .
 
 bench: $(VENV)/installed-dev ## measure speed, as ratios within one run
-	$(BIN)/python -m pytest tests/benchmarks -s
+	for bench in tests/benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
 clean: ## remove the environment and what the demo made
 	rm -rf $(VENV) demo.mp4 demo.storycli

@@ -26,6 +26,7 @@ class VideoModel:
     alpha_bar: Tensor
     predicts: str = "eps"  # what the U-Net gives: eps, or v
     shared_noise: float = 0.0  # share of the noise variance that the frames of a clip have in common
+    steady: float = 0.0  # change of depth below which a place counts as standing still; 0 lets every frame be its own
     upscaler: nn.Module | None = None  # from decoded pixels to the film's size
 
     def autoencoder_encode(self, video: Tensor) -> Tensor:

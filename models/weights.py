@@ -85,6 +85,7 @@ def load_storybook(folder: Path | str) -> "VideoModel":
         alpha_bar=cosine(),
         predicts="v",
         shared_noise=0.5,
+        steady=0.03,
         upscaler=load(folder / "storybook-upscaler.safetensors", Upscaler, UpscalerConfig).requires_grad_(False),
     )
 

@@ -63,7 +63,13 @@ def table(
         made = []
         for number, (sample, depth) in enumerate(zip(guides, depths, strict=True)):
             clip = renderer.render(
-                sample.caption, depth, seed=seed + number, steps=model.steps, guidance=model.guidance, tau=tau
+                sample.caption,
+                depth,
+                seed=seed + number,
+                steps=model.steps,
+                sampler=model.sampler,
+                guidance=model.guidance,
+                tau=tau,
             )
             made.append(clip)
             if progress:

@@ -74,6 +74,7 @@ def prove(
                 depth,
                 seed=seed + number,
                 steps=STEPS,
+                sampler=model.sampler,
                 guidance=model.guidance,
                 tau=model.tau,
                 characters=cast,

@@ -16,6 +16,7 @@ from torch import Tensor
 from models import precision
 from models.personal import modulated
 from models.sampler import Denoise, clip_noise, ddim, ddim_times, dpm_solver_pp_2m, dpm_times, from_v, guided
+from models.steady import steadied, steady_weights
 from models.text import put
 from models.video_model import VideoModel
 from storycli.characters import Personal, load_character
@@ -117,6 +118,9 @@ def sample(
 
         schedule = iter(times)
         denoise: Denoise = guided(from_v(predict, model.alpha_bar) if model.predicts == "v" else predict, guidance)
+        if model.steady:
+            weights = steady_weights(depth.to(device), shape[-2:], model.steady)
+            denoise = steadied(denoise, weights, model.alpha_bar)
         x_T = clip_noise(shape, model.shared_noise, seed, device)
         for i, x_t, _ in SAMPLERS[sampler](denoise, x_T, model.alpha_bar, steps):
             latents = x_t

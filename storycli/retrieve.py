@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from storycli import config, shipped
 from storycli.encoder import BUILT_IN, Encoder
@@ -125,23 +126,21 @@ class Library:
             raise StoryError(f"there are no clips in {self.folder}", "Add some first: storycli index VIDEOS")
         seen, said = self.encoder.embed_text([query])[0], minilm().embed([query])[0]
         count, where = max(POOL, 10 * k), filters.where()
-        found = {
-            row["id"]: row
-            for table in (
+        found = pa.concat_tables(
+            [
                 self.index.nearest("visual", seen, count, where),
                 self.index.nearest("said", said, count, where),
                 self.index.matching(query, count, where),
-            )
-            for row in table.to_pylist()
-        }
-        rows = list(found.values())
-        if not rows:
+            ]
+        )
+        if not len(found):
             return []
-        scores = similarity(rows, query, seen, said) - flaws(rows, seconds)
-        order = sorted(range(len(rows)), key=lambda i: (-scores[i], rows[i]["id"]))
-        kept = without_repetitions([rows[i] for i in order], k)
-        score = {row["id"]: float(value) for row, value in zip(rows, scores, strict=True)}
-        return [Candidate(clip=clip(row), score=score[row["id"]]) for row in kept]
+        found = found.take(np.unique(found["id"].to_numpy(), return_index=True)[1])
+        scores = similarity(found, query, seen, said) - flaws(found, seconds)
+        best = np.argsort(-scores, kind="stable")
+        rows = found.drop_columns(["visual", "said"]).take(best).to_pylist()
+        ranked = [(row, float(score)) for row, score in zip(rows, scores[best], strict=True)]
+        return [Candidate(clip=clip(row), score=score) for row, score in without_repetitions(ranked, k)]
 
 
 def built_in_folder(digest: str) -> Path:
@@ -153,32 +152,37 @@ def built_in_folder(digest: str) -> Path:
     return config.home() / "library" / hashlib.sha256(table + digest.encode()).hexdigest()[:16]
 
 
-def similarity(rows: Sequence[Row], query: str, seen: np.ndarray, said: np.ndarray) -> np.ndarray:
+def similarity(clips: pa.Table, query: str, seen: np.ndarray, said: np.ndarray) -> np.ndarray:
     """How well each clip fits a query, at most 1: by its picture, what is said of it, and common words."""
-    picture = np.array([row["visual"] for row in rows], np.float32) @ seen
-    sentences = np.array([row["said"] for row in rows], np.float32)
-    caption = sentences @ said
+    sentences = vectors(clips["said"])
+    picture, caption = vectors(clips["visual"]) @ seen, sentences @ said
     asked = stems(query)
-    common = np.array([len(asked & stems(row["words"])) / max(1, len(asked)) for row in rows])
+    common = [len(asked & stems(words)) / max(1, len(asked)) for words in clips["words"].to_pylist()]
     told = np.any(sentences != 0, axis=1)
-    return np.where(told, SEEN * picture + SAID * caption + WORDS * common, picture * (SEEN + SAID))
+    return np.where(told, SEEN * picture + SAID * caption + WORDS * np.array(common), (SEEN + SAID) * picture)
 
 
-def flaws(rows: Sequence[Row], seconds: float | None) -> np.ndarray:
+def flaws(clips: pa.Table, seconds: float | None) -> np.ndarray:
     """What clips lose for little motion, for shaking, and for being shorter than asked."""
-    motion, shake, length = (np.array([row[name] for row in rows]) for name in ("motion", "shake", "seconds"))
+    motion, shake, length = (clips[name].to_numpy() for name in ("motion", "shake", "seconds"))
     lost = STILL * (1 - motion / ENOUGH_MOTION).clip(0) + SHAKY * (shake / MUCH_SHAKE).clip(0, 1)
     return lost + SHORT * (1 - length / seconds).clip(0) if seconds else lost
 
 
-def without_repetitions(rows: Sequence[Row], k: int) -> list[Row]:
+def vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of vectors as (n, d) float32."""
+    flat = column.combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(column), -1).astype(np.float32)
+
+
+def without_repetitions(ranked: Sequence[tuple[Row, float]], k: int) -> list[tuple[Row, float]]:
     """The first ``k`` rows that do not show again what an earlier one shows."""
-    kept: list[Row] = []
-    for row in rows:
+    kept: list[tuple[Row, float]] = []
+    for row, score in ranked:
         if len(kept) == k:
             break
-        if not any(is_same(row, other) for other in kept):
-            kept.append(row)
+        if not any(is_same(row, other) for other, _ in kept):
+            kept.append((row, score))
     return kept
 
 

@@ -51,7 +51,21 @@ def character(given: str) -> Character:
             f"--character {given}: the folder's name makes no name for a character",
             f"name it: --character hero={given}",
         )
-    return Character(name=name, dir=path)
+    return Character(name=name, dir=path, class_word=_learnt_class_word(path))
+
+
+def _learnt_class_word(folder: Path) -> str | None:
+    """What the weights in a character's folder, if there are any, were told that it is a kind of."""
+    import safetensors
+
+    weights = folder / "character.safetensors"
+    if not weights.is_file():
+        return None
+    try:
+        with safetensors.safe_open(weights, "numpy") as file:
+            return (file.metadata() or {}).get("class_word")
+    except safetensors.SafetensorError:
+        return None  # whoever loads them says what is wrong
 
 
 def _with(story: Story, cast: tuple[Character, ...], title: str | None) -> Story:

@@ -150,7 +150,9 @@ def align(predicted: Tensor, near: Tensor) -> Tensor:
     """
     mean_p, mean_n = predicted.mean((1, 2), keepdim=True), near.mean((1, 2), keepdim=True)
     centred = predicted - mean_p
-    scale = (centred * (near - mean_n)).mean((1, 2), keepdim=True) / (centred.square().mean((1, 2), keepdim=True) + 1e-3)
+    scale = (centred * (near - mean_n)).mean((1, 2), keepdim=True) / (
+        centred.square().mean((1, 2), keepdim=True) + 1e-3
+    )
     return centred * scale.clamp(1 / 4, 4) + mean_n
 
 

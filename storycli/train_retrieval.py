@@ -25,7 +25,7 @@ from storycli.world import Stage, World
 
 FRAMES = 16  # of a clip of the world
 PICTURES = 3 / 4  # the share of batches that are single pictures, which cost a quarter
-SETTINGS = FitSettings(samples=32_000, batch_size=32, learning_rate=1e-3, weight_decay=0.1)
+SETTINGS = FitSettings(samples=40_000, batch_size=32, learning_rate=1e-3, weight_decay=0.1)
 CONFIG = replace(STORYBOOK, image_size=112, resize=112, heads=3)
 
 
@@ -34,7 +34,7 @@ def train(
     out: Path,
     *,
     settings: FitSettings = SETTINGS,
-    clips: int = 6000,
+    clips: int = 8000,
     device: str = "auto",
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Path:

@@ -17,7 +17,12 @@ from storycli.world_sprites import Emoji, Sprite, cropped, fetch_assets
 from storycli.world_stage import FRAMES_PER_SECOND, TALLEST, UNITS, Stage
 from storycli.world_words import Scene
 
-__all__ = ["FRAMES_PER_SECOND", "UNITS", "Scene", "Stage", "World", "WorldClip", "fetch_assets"]
+__all__ = ["FRAMES_PER_SECOND", "UNITS", "Scene", "Stage", "World", "WorldClip", "cache_sprites", "fetch_assets"]
+
+
+def cache_sprites(assets: Path, tier: str = "wide") -> Path:
+    """Decode what a tier needs into one file in ``assets`` (16 MB; 4 MB for the core), which then is all it needs."""
+    return Emoji(assets).save(words.load_tables(tier).codes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class WorldClip:
 
 
 class World:
-    """Draws scenes; ``assets`` is a folder filled by ``fetch_assets`` (or holding its sprite cache).
+    """Draws scenes; ``assets`` is a folder filled by ``fetch_assets`` (or the file of ``cache_sprites``).
 
     Training scenes never show a held-out character, nor a held-out pair of a character with an action or a place.
     """

@@ -51,9 +51,6 @@ class Emoji:
                 self._decoded[code] = visible(np.array(image.convert("RGBA")))
         return self._decoded[code]
 
-    def has(self, code: str) -> bool:
-        return code in self._decoded or any(path.exists() for path in self._paths(code))
-
     def save(self, codes: Sequence[str]) -> Path:
         """Write the decoded form of ``codes``; a world then needs this one file only."""
         arrays = {code: self.read(code) for code in codes}

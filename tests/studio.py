@@ -20,7 +20,15 @@ from storycli.story import Candidate, Clip
 
 PLACES = "forest beach kitchen city garden palace".split()
 MODEL = dataclasses.replace(
-    catalogue.MODELS["storybook"], name="storybook", files=(), frames=4, fps=8, size=(64, 64), grid=16, upscale=1, steps=3
+    catalogue.MODELS["storybook"],
+    name="storybook",
+    files=(),
+    frames=4,
+    fps=8,
+    size=(64, 64),
+    grid=16,
+    upscale=1,
+    steps=3,
 )
 
 
@@ -45,7 +53,9 @@ class Shelf:
 
     def _clip(self, place: str) -> Clip:
         path = self.folder / f"{place}.mp4"
-        return Clip(id=place, path=path, start=0, end=4, fps=8, width=64, height=64, caption=f"a {place}", source="studio")
+        return Clip(
+            id=place, path=path, start=0, end=4, fps=8, width=64, height=64, caption=f"a {place}", source="studio"
+        )
 
 
 class Estimator:

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import typer
 
+from storycli import script as script_of
 from storycli.cli import app
 from storycli.cli.options import SETTINGS
-from storycli.config import Settings
+from storycli.config import EXAMPLES, Settings
 from storycli.indexing import Report
 from storycli.sources import Failure
 
@@ -292,3 +294,21 @@ def test_doctor_says_how_to_mend_what_is_not_well(run, monkeypatch):
     assert lines[2].startswith("MEND llm:      http://127.0.0.1:9/v1 does not answer")
     assert "--llm offline" in lines[3]
     assert "sk-secret" not in done.out + done.err
+
+
+def test_a_trained_character_keeps_the_class_word_that_it_was_trained_with(teddy):
+    from safetensors.numpy import save_file
+
+    save_file({"word": np.zeros(2)}, teddy / "character.safetensors", metadata={"class_word": "toy bear"})
+    assert script_of.character(f"bear={teddy}").class_word == "toy bear"
+    (teddy / "character.safetensors").write_bytes(b"broken")
+    assert script_of.character(str(teddy)).class_word is None
+
+
+def test_the_demo_films_the_built_in_story_and_writes_nothing_into_the_package(run, studio, tmp_path):
+    before = sorted((EXAMPLES / "teddy").iterdir())
+    done = run("demo", "--llm", "none")
+    assert (done.code, done.out) == (0, "demo.mp4\n")
+    assert "train teddy" in studio.work()
+    assert sorted((EXAMPLES / "teddy").iterdir()) == before
+    assert "class_word: teddy bear" in (tmp_path / "demo.storycli" / "storyboard.yaml").read_text()

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import library
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 
 from models.text import mean_pool
 from models.weights import load_minilm
-from storycli import shots, sources, video
+from storycli import shipped, shots, sources, video
+from storycli.encoder import Encoder
 from storycli.errors import StoryError
-from storycli.indexing import Update
+from storycli.indexing import Update, content_digest
 from storycli.retrieve import Filters, Library, assign
 from storycli.sentences import minilm
 from storycli.shots import find_shots
@@ -458,3 +460,36 @@ def test_a_row_of_a_table_without_its_file_is_listed(empty, folder, tmp_path):
         1,
         (Failure(tmp_path / "gone.mp4", f"{tmp_path / 'gone.mp4'} does not exist"),),
     )
+
+
+# ---- the clips that ship -------------------------------------------------------------------------------------
+
+
+def test_a_packed_index_is_unpacked_without_decoding(empty, folder, tmp_path, monkeypatch):
+    table, packed = tmp_path / "clips.csv", tmp_path / "clips.parquet"
+    table.write_text("path,caption,licence\nvideos/dog_running.mp4,a dog runs,MIT\nvideos/IMG_0001.mp4,an owl,MIT\n")
+    shipped.pack(empty.encoder, table, packed)
+    monkeypatch.setattr(video, "read", lambda *args, **kwargs: pytest.fail("decoded again"))
+    shipped.unpack(empty.index, table, packed)
+    assert empty.add([table]).unchanged == 2
+    (best, _) = empty.search("an owl")
+    assert (best.clip.path, best.clip.licence) == (folder / "IMG_0001.mp4", "MIT")
+
+
+def test_a_packed_index_of_other_weights_is_not_used(empty, folder, tmp_path):
+    table, packed = tmp_path / "clips.csv", tmp_path / "clips.parquet"
+    table.write_text("path\nvideos/dog_running.mp4\n")
+    shipped.pack(Encoder(library.encoder(tmp_path / "other.safetensors", seed=1)), table, packed)
+    shipped.unpack(empty.index, table, packed)
+    assert len(empty.index) == 0
+    assert empty.add([table]).added == 1
+
+
+def test_the_packed_index_is_that_of_the_shipped_clips_and_weights():
+    """``python -m storycli.shipped`` is due when this fails."""
+    packed = pyarrow.parquet.read_table(shipped.PACKED)
+    assert packed.schema.metadata[b"digest"].decode() == Encoder().digest
+    told = {str(source.path): source.told.caption for source in find([shipped.CLIPS])}
+    rows = packed.select(["path", "caption", "digest"]).to_pylist()
+    assert {str(shipped.CLIPS.parent / row["path"]): row["caption"] for row in rows} == told
+    assert all(content_digest(shipped.CLIPS.parent / row["path"]) == row["digest"] for row in rows)

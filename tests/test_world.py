@@ -11,8 +11,8 @@ from PIL import Image
 
 from storycli import world_words as words
 from storycli.errors import StoryError
-from storycli.world import Scene, World
-from storycli.world_sprites import PACKAGE, Emoji, Sprite, bulge
+from storycli.world import Scene, World, cache_sprites
+from storycli.world_sprites import PACKAGE, Sprite, bulge
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_smaller_levels_of_a_sprite_keep_its_colour() -> None:
 
 
 def test_the_sprite_cache_is_all_a_world_needs(assets: Path, tmp_path: Path) -> None:
-    cache = Emoji(assets).save(words.load_tables("core").codes())
+    cache = cache_sprites(assets, "core")
     (tmp_path / cache.name).write_bytes(cache.read_bytes())
     cache.unlink()
     np.testing.assert_array_equal(World(tmp_path).still(scene()).frames, World(assets).still(scene()).frames)

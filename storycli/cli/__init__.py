@@ -21,7 +21,8 @@ class StoryGroup(TyperGroup):
     """Tells what a person can mend in one message with its exit code; bugs keep their traceback."""
 
     def invoke(self, ctx):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends as Ctrl-C does
+        # a polite kill ends as Ctrl-C does
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().invoke(ctx)
         except StoryError as error:
@@ -41,19 +42,21 @@ class StoryGroup(TyperGroup):
                 "free some space or choose another folder, then run it again",
             )
             raise typer.Exit(1) from error
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 app = typer.Typer(
     name="storycli",
     cls=StoryGroup,
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn a written story and a few pictures of its hero into a video.\n\n"
     "Each event of the story becomes a clip: its motion comes from a real clip found in a library, "
     "its look from a text prompt, its hero from your pictures.",
-    epilog="Start with **storycli demo**, then **storycli render story.txt --character teddy/**.",
+    epilog="Start with [bold]storycli demo[/], then [bold]storycli render story.txt --character teddy/[/].",
 )
 
 
@@ -82,5 +85,6 @@ PANELS = {
 }
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        paragraphs = (" ".join(paragraph.split()) for paragraph in command.__doc__.split("\n\n"))
+        app.command(rich_help_panel=panel, help="\n\n".join(paragraphs))(command)
 app.add_typer(models.app, name="models", rich_help_panel="Care")

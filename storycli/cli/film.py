@@ -1,6 +1,7 @@
 """``render``, ``plan``, ``again``, ``demo``: from a story to a film."""
 
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -113,9 +114,12 @@ def demo(
 ) -> None:
     """Film the built-in story: its own hero, its own clips, the real pipeline."""
     from storycli import script
-    from storycli.config import EXAMPLES
+    from storycli.config import EXAMPLES, home
 
-    story = script.read(str(EXAMPLES / "story.txt"), [str(EXAMPLES / "teddy")])
+    folder = home() / "demo" / "teddy"  # what is learnt is written there, and not into the package
+    shutil.copytree(EXAMPLES / "teddy", folder, dirs_exist_ok=True)
+    teddy = script.character(str(folder)).model_copy(update={"class_word": "teddy bear"})
+    story = replace(script.read(str(EXAMPLES / "story.txt"), []), characters=(teddy,))
     make(story, output, settings, dry_run=dry_run, as_json=json)
 
 

@@ -1,6 +1,5 @@
 """What a person sees: results on stdout, all else on stderr, where their text is never read as markup."""
 
-import json
 import re
 import sys
 import time
@@ -18,6 +17,8 @@ def plain(text: object) -> str:
 
 def answer(result: object) -> None:
     """Print a command's result on stdout: text as it is, anything else as JSON."""
+    import json
+
     print(
         result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False, default=str),
         flush=True,
