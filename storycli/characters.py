@@ -41,7 +41,7 @@ WORD = "<new1>"
 # The paper's method and those it is measured against, each with the learning rates of its word and of the U-Net that
 # suit the built-in model ...
 METHODS = {
-    "timeinv": (5e-3, 1e-3),  # TimeInv and low-rank branches
+    "timeinv": (2e-3, 2e-3),  # TimeInv and low-rank branches
     "textual-inversion": (5e-3, 0.0),  # one embedding (Gal et al. 2022)
     "dreambooth": (0.0, 1e-4),  # all weights of the U-Net, a fixed word (Ruiz et al. 2023)
     "custom-diffusion": (5e-3, 3e-4),  # keys and values of the cross-attention, one embedding (Kumari et al. 2023)
