@@ -88,7 +88,7 @@ MODELS = {
             guidance=4,
             tau=0.2,
             memory=2,
-            seconds=10,
+            seconds=4,
         ),
         Model(
             name="lvdm",

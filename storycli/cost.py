@@ -8,7 +8,7 @@ from storycli.config import Settings
 from storycli.story import Story
 
 CLIP_MB = 1.5  # the files of a plot of 16 frames at 512x512
-TRAINING_SECONDS = 200  # for a character that has only pictures, with the built-in model on two cores
+TRAINING_SECONDS = 90  # for a character that has only pictures, with the built-in model on two cores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import storycli
 from storycli import catalogue, stages
 from storycli.story import Candidate, Clip
 
-PLACES = "forest beach kitchen city garden palace".split()
+PLACES = ["forest", "beach", "kitchen", "city", "garden", "palace"]
 MODEL = dataclasses.replace(
     catalogue.MODELS["storybook"],
     name="storybook",
@@ -92,6 +93,7 @@ def install(folder: Path, patch: pytest.MonkeyPatch) -> None:
     characters.ready = _ready
     characters.train = _train
     patch.setitem(sys.modules, "storycli.characters", characters)
+    patch.setattr(storycli, "characters", characters, raising=False)  # where another test has imported the real one
     patch.setattr(catalogue, "choose", lambda name, device: MODEL)
     patch.setattr(stages, "open_library", lambda library: Shelf(folder))
     patch.setattr(stages, "_estimator", lambda model, device: Estimator())

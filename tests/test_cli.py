@@ -27,9 +27,7 @@ def test_help_needs_nothing_heavy():
         "import sys\nfrom storycli.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit as end:\n"
         f"    print(end.code, [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.strip() == "0 []"
     assert "Turn a written story" in done.stdout
 
@@ -281,9 +279,7 @@ def test_doctor_says_how_to_mend_what_is_not_well(run, monkeypatch):
     from storycli import catalogue, doctor
 
     monkeypatch.setattr(catalogue, "PARTS", ())
-    monkeypatch.setattr(
-        doctor, "LOOKS", {k: v for k, v in doctor.LOOKS.items() if k in ("ffmpeg", "disk", "llm")}
-    )
+    monkeypatch.setattr(doctor, "LOOKS", {k: v for k, v in doctor.LOOKS.items() if k in ("ffmpeg", "disk", "llm")})
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     done = run("doctor")

@@ -176,9 +176,7 @@ def test_a_language_model_reads_where_one_is_set(monkeypatch, environment, reade
 
 
 def test_the_subtitles_are_the_plots_text_while_their_clips_are_shown(walk):
-    film = pipeline.render(
-        story(plot("in the forest"), plot("at the beach")), Settings(subtitles="srt"), walk
-    )
+    film = pipeline.render(story(plot("in the forest"), plot("at the beach")), Settings(subtitles="srt"), walk)
     assert film.video.with_suffix(".srt").read_text() == (
         "1\n00:00:00,000 --> 00:00:00,500\nin the forest\n\n2\n00:00:00,500 --> 00:00:01,000\nat the beach\n"
     )

@@ -160,9 +160,7 @@ def test_a_film_killed_at_any_moment_is_finished_as_if_it_had_not_been(
     work = studio.work()
     assert run(*command).code == 0
     # a clip that was finished is not made again: the first plot was rendered once in all
-    assert [line for line in work if line.startswith("render A boy")] == [
-        "render A boy walked in the forest."
-    ] * 2
+    assert [line for line in work if line.startswith("render A boy")] == ["render A boy walked in the forest."] * 2
     assert renders(studio.work()) == ["render The boy ate in the kitchen."]
     assert (tmp_path / "killed.mp4").read_bytes() == film.read_bytes()
     assert not list(folder.glob(".kept/tmp-*"))
@@ -279,9 +277,7 @@ def test_the_film_carries_its_recipe_and_again_makes_the_same_film(film, run, st
     assert len(renders(studio.work())) == 3
 
 
-def test_no_key_and_no_absolute_path_is_in_film_or_manifest(
-    run, studio, script, teddy, tmp_path, monkeypatch
-):
+def test_no_key_and_no_absolute_path_is_in_film_or_manifest(run, studio, script, teddy, tmp_path, monkeypatch):
     key = "sk-secret-of-the-tests"
     monkeypatch.setenv("OPENAI_API_KEY", key)
     done = run("render", script, "--llm", "none", "-c", teddy, "-v")
@@ -293,9 +289,7 @@ def test_no_key_and_no_absolute_path_is_in_film_or_manifest(
     assert key.encode() not in (tmp_path / "film.mp4").read_bytes()
 
 
-def test_the_contact_sheet_shows_files_that_are_there_and_escapes_what_people_wrote(
-    run, studio, teddy, tmp_path
-):
+def test_the_contact_sheet_shows_files_that_are_there_and_escapes_what_people_wrote(run, studio, teddy, tmp_path):
     (tmp_path / "evil.txt").write_text("<script>alert(1)</script> walked in the forest & back.\n")
     assert run("render", "evil.txt", "--llm", "none", "-o", "a film's #1.mp4").code == 0
     folder = tmp_path / "a film's #1.storycli"
