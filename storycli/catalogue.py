@@ -9,9 +9,7 @@ from storycli.errors import StoryError, UsageError
 
 HUB = "https://huggingface.co/VideoCrafter/t2v-version-1-1/resolve/main/models"
 MIDAS = "https://github.com/isl-org/DPT/releases/download/1_0/dpt_hybrid-midas-501f0c75.pt"
-FROZEN_IN_TIME = (
-    "https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/models/cc-webvid2m-4f_stformer_b_16_224.pth.tar"
-)
+FROZEN_IN_TIME = "https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/models/cc-webvid2m-4f_stformer_b_16_224.pth.tar"
 STEPS = {"dpm": 20, "ddim": 50}  # that a sampler needs
 PARTS = ("unet", "structure", "autoencoder", "upscaler", "depth", "retrieval")
 BUILT_IN = Path(__file__).parent.parent / "models" / "weights"

@@ -61,9 +61,7 @@ class Settings(BaseModel):
     llm_model: str | None = None
 
 
-def load(
-    flags: Mapping[str, Any], *, folder: Path | None = None, environ: Mapping[str, str] = os.environ
-) -> Settings:
+def load(flags: Mapping[str, Any], *, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings in force for a command started in ``folder`` with ``flags`` (``None`` = flag not given).
 
     Raises:
@@ -75,9 +73,7 @@ def load(
     for path in (user_file(), folder / "storycli.toml"):
         values |= _from_file(path)
     values |= _from_environment(environ)
-    return _checked(
-        values | {name: value for name, value in flags.items() if value is not None}, _say_flag, UsageError
-    )
+    return _checked(values | {name: value for name, value in flags.items() if value is not None}, _say_flag, UsageError)
 
 
 def user_file() -> Path:
@@ -116,16 +112,12 @@ def _from_file(path: Path) -> dict[str, Any]:
 
     def where(key: str) -> str:
         lines = (
-            n
-            for n, line in enumerate(text.splitlines(), 1)
-            if re.match(rf'\s*\[*\s*["\']?{re.escape(key)}\b', line)
+            n for n, line in enumerate(text.splitlines(), 1) if re.match(rf'\s*\[*\s*["\']?{re.escape(key)}\b', line)
         )
         return f"{path}:{next(lines, 1)}: {key}"
 
     _checked(values, where)
-    own = {
-        name: path.parent / Path(values[name]).expanduser() for name in ("index", "music") if name in values
-    }
+    own = {name: path.parent / Path(values[name]).expanduser() for name in ("index", "music") if name in values}
     return values | own  # a relative path in a file is relative to that file
 
 

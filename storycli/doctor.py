@@ -103,9 +103,7 @@ def _language_model() -> tuple[str, str]:
     if not (key or base):
         return "none set; English stories are read offline", ""
     base = (base or OPENAI).rstrip("/")
-    request = urllib.request.Request(
-        f"{base}/models", headers={"Authorization": f"Bearer {key}"} if key else {}
-    )
+    request = urllib.request.Request(f"{base}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
     try:
         with urllib.request.urlopen(request, timeout=5):
             return f"{base} answers", ""

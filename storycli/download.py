@@ -14,9 +14,7 @@ PATIENCE = 30  # seconds without a byte
 AGAIN = "run the same command again: it goes on where this stopped"
 
 
-def fetch(
-    url: str, path: Path, *, sha256: str = "", report: Callable[[int, int], None] | None = None
-) -> None:
+def fetch(url: str, path: Path, *, sha256: str = "", report: Callable[[int, int], None] | None = None) -> None:
     """Fetch ``url`` to ``path`` through ``path.part``. ``sha256`` is its digest, or the beginning of it.
 
     Raises:

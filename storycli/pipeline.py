@@ -35,8 +35,7 @@ def render(
     library = config.library_folder(settings.index)
     how = {"device": settings.device}
     heroes = {
-        hero.name: do(stages.train_character, hero, stages.pictures(hero), model, **how)
-        for hero in story.characters
+        hero.name: do(stages.train_character, hero, stages.pictures(hero), model, **how) for hero in story.characters
     }
     takes = [stages.take(plot, settings, model) for plot in story.plots]
     found = [
@@ -50,15 +49,11 @@ def render(
         depth = do(stages.depth, clip, take.frames, take.fps, take.size, model, at=at, **how)
         cast = stages.cast_of(plot, heroes)
         video = do(stages.render, plot.prompt, depth, cast, take, model, at=at, **how)
-        shots.append(
-            Shot(plot=plot, candidates=candidates, reference=clip, depth=depth, video=video, take=take)
-        )
+        shots.append(Shot(plot=plot, candidates=candidates, reference=clip, depth=depth, video=video, take=take))
 
     recipe = manifest.recipe(story, settings, model, shots, folder)
     clips = [shot.video for shot in shots]
-    spoken = (
-        do(stages.narrate, [plot.text for plot in story.plots], settings.voice) if settings.narrate else ()
-    )
+    spoken = do(stages.narrate, [plot.text for plot in story.plots], settings.voice) if settings.narrate else ()
     film = do(stages.concat, story, clips, spoken, stages.cut(settings), recipe)
     return Film(story=story, shots=tuple(shots), video=film, recipe=recipe)
 

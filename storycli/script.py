@@ -41,9 +41,7 @@ def character(given: str) -> Character:
     path = Path(folder).expanduser()
     if not path.is_dir():
         what = "is a file; a folder of pictures is needed" if path.exists() else "there is no such folder"
-        raise StoryError(
-            f"--character {given}: {what}", "give a folder that holds 3 to 10 pictures of the character"
-        )
+        raise StoryError(f"--character {given}: {what}", "give a folder that holds 3 to 10 pictures of the character")
     path = path.resolve()
     name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", path.name).strip("-0123456789")[:32]
     if not NAME.fullmatch(name):

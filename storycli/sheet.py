@@ -29,9 +29,7 @@ def picture(film: Film, path: Path) -> None:
     """The storyboard as one picture: a row of frames for each plot, under its text."""
     from storycli import filmstrip, video
 
-    rows = {
-        f"{number}. {shot.plot.text}": video.read(shot.video) for number, shot in enumerate(film.shots, 1)
-    }
+    rows = {f"{number}. {shot.plot.text}": video.read(shot.video) for number, shot in enumerate(film.shots, 1)}
     filmstrip.sheet(rows, path)
 
 

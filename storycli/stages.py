@@ -191,9 +191,7 @@ def render(
     return into / "clip.mp4"
 
 
-def narrate(
-    texts: Sequence[str], voice: str, *, into: Path, report: Report | None = None
-) -> tuple[Path | None, ...]:
+def narrate(texts: Sequence[str], voice: str, *, into: Path, report: Report | None = None) -> tuple[Path | None, ...]:
     """Each text read aloud, as a sound file; none for a text without words."""
     from storycli import narrate
 
@@ -278,9 +276,7 @@ def _poster(clip: Clip, path: Path) -> None:
 
     width = 192
     size = width, max(2, round(width * clip.height / clip.width))
-    Image.fromarray(video.read(clip.path, indices=[(clip.start + clip.end) // 2], size=size)[0]).save(
-        path, quality=85
-    )
+    Image.fromarray(video.read(clip.path, indices=[(clip.start + clip.end) // 2], size=size)[0]).save(path, quality=85)
 
 
 def _asked_for(number: int, plot: Plot, candidates: Sequence[Candidate]) -> Sequence[Candidate]:

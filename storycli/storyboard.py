@@ -50,9 +50,7 @@ def read(path: Path) -> Story:
 def absolute(story: Story, folder: Path) -> Story:
     """``story`` with its paths taken from ``folder``."""
     cast = tuple(c.model_copy(update={"dir": folder / c.dir}) for c in story.characters)
-    plots = tuple(
-        p.model_copy(update={"reference": folder / p.reference}) if p.reference else p for p in story.plots
-    )
+    plots = tuple(p.model_copy(update={"reference": folder / p.reference}) if p.reference else p for p in story.plots)
     return story.model_copy(update={"characters": cast, "plots": plots})
 
 
@@ -67,9 +65,7 @@ def write(path: Path, story: Story, *, keep: bool = False) -> int:
         items = getattr(story, name)
         before = {item.get(key): item for item in board.get(name) or ()}
         if list(before) != [getattr(item, key) for item in items]:
-            board[name] = CommentedSeq(
-                before.get(getattr(item, key)) or _written(item, path) for item in items
-            )
+            board[name] = CommentedSeq(before.get(getattr(item, key)) or _written(item, path) for item in items)
         kept = sum(getattr(item, key) in before for item in items)
     board["title"] = story.title
     with replacing(path) as temporary:
@@ -170,9 +166,7 @@ def _line(board: Any, place: tuple[int | str, ...]) -> int:
 
 
 def _key(place: tuple[int | str, ...]) -> str:
-    named = [
-        f"plot {step + 1}" if isinstance(step, int) and "plots" in place else str(step) for step in place
-    ]
+    named = [f"plot {step + 1}" if isinstance(step, int) and "plots" in place else str(step) for step in place]
     return ": ".join(name for name in named if name not in ("plots", "characters")) or str(place[0])
 
 

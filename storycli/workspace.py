@@ -84,9 +84,7 @@ class RunFolder:
         self._show(home, record, at)
         return _result(stage, record, home)
 
-    def _make(
-        self, home: Path, stage: Callable, inputs: tuple, at: str, how: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _make(self, home: Path, stage: Callable, inputs: tuple, at: str, how: Mapping[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="tmp-", dir=self.kept, ignore_cleanup_errors=True) as scratch:
             into = Path(scratch) / "made"
             into.mkdir()

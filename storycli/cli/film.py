@@ -12,9 +12,7 @@ from storycli.cli.screen import answer, plain, screen
 
 Title = Annotated[
     str | None,
-    Option(
-        metavar="TEXT", rich_help_panel=STORY, help="The title; the story's heading or file name otherwise."
-    ),
+    Option(metavar="TEXT", rich_help_panel=STORY, help="The title; the story's heading or file name otherwise."),
 ]
 Sheet = Annotated[Path | None, Option(metavar="PICTURE", help="Also draw the film as one picture.")]
 Board = Annotated[
@@ -85,9 +83,7 @@ def plan(
 @with_settings
 def again(
     film: Annotated[Path, Argument(metavar="FILM", help="A film that storycli made.")],
-    output: Annotated[
-        Path | None, Option("--output", "-o", metavar="FILM", help="Where the new film goes.")
-    ] = None,
+    output: Annotated[Path | None, Option("--output", "-o", metavar="FILM", help="Where the new film goes.")] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -123,9 +119,7 @@ def demo(
     make(story, output, settings, dry_run=dry_run, as_json=json)
 
 
-def make(
-    story, output: Path, settings, *, earlier=None, sheet: Path | None = None, dry_run=False, as_json=False
-):
+def make(story, output: Path, settings, *, earlier=None, sheet: Path | None = None, dry_run=False, as_json=False):
     """Film a script or a storyboard, and say where the film is."""
     from storycli import pipeline, workspace
 
@@ -142,9 +136,7 @@ def make(
         from storycli.sheet import picture
 
         picture(film, sheet)
-    answer(
-        {"film": str(output), "folder": str(run.folder), "plots": len(film.shots)} if as_json else str(output)
-    )
+    answer({"film": str(output), "folder": str(run.folder), "plots": len(film.shots)} if as_json else str(output))
 
 
 def at_once(stage, *inputs, **how):

@@ -57,9 +57,7 @@ def search(
     text: Annotated[str, Argument(metavar="TEXT", help="What happens in the clip, in English.")],
     k: Annotated[int, Option("-k", min=1, max=100, metavar="N", help="How many clips.")] = 5,
     index: Index = None,
-    sheet: Annotated[
-        Path | None, Option(metavar="PICTURE", help="Also draw the clips found as one picture.")
-    ] = None,
+    sheet: Annotated[Path | None, Option(metavar="PICTURE", help="Also draw the clips found as one picture.")] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -21,9 +21,7 @@ def list_models(json: Json = False, quiet: Quiet = False, verbose: Verbose = Fal
 
     models = MODELS.values()
     if json:
-        return answer(
-            [asdict(m) | {"folder": m.folder, "missing": [f.name for f in m.missing()]} for m in models]
-        )
+        return answer([asdict(m) | {"folder": m.folder, "missing": [f.name for f in m.missing()]} for m in models])
     for model in models:
         here = "built in" if model.built_in else "not here" if model.missing() else "here"
         answer(f"{model.name:10} {here:9} {model.about}")

@@ -30,9 +30,7 @@ Verbose = Annotated[
 Json = Annotated[bool, Option("--json", help="Print the answer as JSON.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Tell plots, time, memory and disk; do nothing.")]
 Film = Annotated[Path, Option("--output", "-o", metavar="FILM", help="Where the film goes.")]
-Script = Annotated[
-    str, Argument(metavar="STORY", help="A .txt or .md script, - for stdin, or a storyboard .yaml.")
-]
+Script = Annotated[str, Argument(metavar="STORY", help="A .txt or .md script, - for stdin, or a storyboard .yaml.")]
 Cast = Annotated[
     list[str] | None,
     Option(
@@ -48,9 +46,7 @@ ModelName = Annotated[
     Literal["auto", "storybook", "lvdm"] | None,
     Option(rich_help_panel=MODEL, help="Which video model; auto takes the best that is here."),
 ]
-Device = Annotated[
-    Literal["auto", "cpu", "cuda", "mps"] | None, Option(rich_help_panel=MODEL, help="Where it runs.")
-]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"] | None, Option(rich_help_panel=MODEL, help="Where it runs.")]
 Index = Annotated[
     Path | None,
     Option(metavar="DIR", rich_help_panel=STORY, help="The clip library that motion is taken from."),
@@ -71,16 +67,12 @@ SETTINGS = {
     "candidates": Annotated[
         int | None, Option(metavar="N", rich_help_panel=STORY, help="Clips to look up for each plot.")
     ],
-    "seed": Annotated[
-        int | None, Option(metavar="N", rich_help_panel=LOOK, help="Another number, another film.")
-    ],
+    "seed": Annotated[int | None, Option(metavar="N", rich_help_panel=LOOK, help="Another number, another film.")],
     "sampler": Annotated[
         Literal["dpm", "ddim"] | None,
         Option(rich_help_panel=LOOK, help="dpm takes some 20 steps for what takes ddim 50."),
     ],
-    "steps": Annotated[
-        int | None, Option(metavar="N", rich_help_panel=LOOK, help="Denoising steps for each clip.")
-    ],
+    "steps": Annotated[int | None, Option(metavar="N", rich_help_panel=LOOK, help="Denoising steps for each clip.")],
     "guidance": Annotated[
         float | None,
         Option(metavar="X", rich_help_panel=LOOK, help="How closely pictures follow the prompt."),
@@ -101,9 +93,7 @@ SETTINGS = {
     "size": Annotated[
         str | None, Option(metavar="WxH", rich_help_panel=LOOK, help="Size of the film, such as 512x512.")
     ],
-    "title_card": Annotated[
-        bool | None, Option("--title-card", rich_help_panel=CUT, help="Begin with the title.")
-    ],
+    "title_card": Annotated[bool | None, Option("--title-card", rich_help_panel=CUT, help="Begin with the title.")],
     "subtitles": Annotated[
         Literal["none", "soft", "burn", "srt"] | None,
         Option(
@@ -111,13 +101,9 @@ SETTINGS = {
             help="Show the plots' text: to be switched on, drawn in, or in a file beside.",
         ),
     ],
-    "narrate": Annotated[
-        bool | None, Option("--narrate", rich_help_panel=CUT, help="Have the plots read aloud.")
-    ],
+    "narrate": Annotated[bool | None, Option("--narrate", rich_help_panel=CUT, help="Have the plots read aloud.")],
     "voice": Annotated[Literal["offline", "openai"] | None, Option(rich_help_panel=CUT, help="Who reads.")],
-    "music": Annotated[
-        Path | None, Option(metavar="SOUND", rich_help_panel=CUT, help="Music under the film.")
-    ],
+    "music": Annotated[Path | None, Option(metavar="SOUND", rich_help_panel=CUT, help="Music under the film.")],
     "aspect": Annotated[
         Literal["clip", "1:1", "16:9", "9:16"] | None,
         Option(rich_help_panel=CUT, help="Proportions of the film."),
@@ -142,8 +128,7 @@ def with_settings(command: Callable) -> Callable:
 
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "settings"]
     flags = [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a)
-        for n, a in SETTINGS.items()
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a) for n, a in SETTINGS.items()
     ]
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + flags
     run.__signature__ = inspect.Signature(parameters)

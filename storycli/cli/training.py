@@ -19,9 +19,7 @@ Videos = Annotated[
 Output = Annotated[Path, Option("--output", "-o", metavar="DIR", help="Where weights and checkpoints go.")]
 Batch = Annotated[int, Option(min=1, metavar="N", help="Frames in a step.")]
 Rate = Annotated[float, Option(min=0, metavar="X", help="Learning rate.")]
-Assets = Annotated[
-    Path | None, Option(metavar="DIR", help="The storybook world's pictures; fetched when not there.")
-]
+Assets = Annotated[Path | None, Option(metavar="DIR", help="The storybook world's pictures; fetched when not there.")]
 Workers = Annotated[int, Option(min=1, metavar="N", help="Processes that draw scenes.")]
 Method = Literal["timeinv", "textual-inversion", "dreambooth", "custom-diffusion"]
 
@@ -56,9 +54,7 @@ def train_character(
 
     settings = config.load({"model": model, "device": device})
     chosen = catalogue.choose(settings.model, settings.device)
-    hero = script.character(f"{name}={dir}" if name else str(dir)).model_copy(
-        update={"class_word": class_word}
-    )
+    hero = script.character(f"{name}={dir}" if name else str(dir)).model_copy(update={"class_word": class_word})
     wishes = {"method": method, "seed": seed} | ({"steps": steps} if steps else {})
     training = characters.config_for(chosen.name, **wishes)
     how = {"device": settings.device}
