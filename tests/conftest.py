@@ -1,6 +1,7 @@
 """What test files share: a studio of quick stand-ins, and the command line, in this process or its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,6 +92,8 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A test run in the background ignores Ctrl-C, and would hand that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return command

@@ -62,6 +62,11 @@ def test_a_character_is_ready_until_its_pictures_or_its_class_word_change(learnt
     assert ready(other, "storybook") is None
 
 
+def test_the_hero_of_the_example_ships_trained_for_the_built_in_model():
+    hero = Character(name="teddy", dir=EXAMPLES / "teddy", class_word="teddy bear")
+    assert ready(hero, "storybook") == hero.dir / "character.safetensors"
+
+
 def test_a_character_made_for_other_weights_is_refused(learnt, tmp_path):
     _, path = learnt
     stale = tmp_path / "character.safetensors"
