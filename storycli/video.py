@@ -220,7 +220,10 @@ def _decode(path: Path, found: Scan, indices: np.ndarray, size: tuple[int, int])
 
 
 def _seeking(path: Path, indices: list[int], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    import decord  # a second and hundreds of megabytes, which those who only write need not spend
+    # A second and hundreds of megabytes, which those who only write need not spend; and torch before decord: loaded the
+    # other way round it finds a BLAS (libnvblas) that dies at the first matrix product on machines without a GPU.
+    import torch  # noqa: F401  # isort: skip
+    import decord
 
     decord.logging.set_level(decord.logging.QUIET)
     width, height = size

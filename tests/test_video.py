@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import clips
@@ -365,3 +367,20 @@ def test_decoders_do_not_print(capfd, tmp_path):
     with pytest.raises(StoryError):
         video.read(tmp_path / "text.mp4")
     assert capfd.readouterr() == ("", "")
+
+
+def test_matrices_can_be_multiplied_after_a_video_was_read(tmp_path):
+    path = tmp_path / "clip.mp4"
+    video.write(path, np.zeros((4, 64, 64, 3), np.uint8), 8)
+    program = (
+        "import sys; from storycli import video; video.read(sys.argv[1], indices=[0]);"
+        "import torch; print(torch.nn.Linear(128, 384)(torch.ones(512, 128)).shape)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, path],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert (done.returncode, done.stdout) == (0, "torch.Size([512, 384])\n"), done.stderr
