@@ -233,7 +233,7 @@ def _seeking(path: Path, indices: list[int], size: tuple[int, int]) -> Iterator[
             frame = reader[index].asnumpy()
             # decord takes padding at the end of a row for channels, in rows of a multiple of the width
             yield frame.reshape(height, -1)[:, : width * 3].reshape(height, width, 3)
-    except (decord.DECORDError, RuntimeError, StopIteration) as error:
+    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, StopIteration) as error:
         raise Undecodable from error
 
 
