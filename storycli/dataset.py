@@ -52,7 +52,7 @@ def world_samples(
 
     Depth is exact, or what ``estimate`` makes of the frames: uint8 (f,H,W,3) -> (f,H,W) in [0, 1].
     """
-    from storycli.world import World
+    from storycli.world.generator import World
 
     world = World(assets, tier)
     for seed in seeds:
@@ -155,6 +155,11 @@ class Shards:
 
     def __len__(self) -> int:
         return int(self.ends[-1])
+
+    @property
+    def frames(self) -> int:
+        """The length of every sample."""
+        return self.shards[0]["latents"].shape[2]
 
     def __getitem__(self, indices: Iterable[int]) -> dict[str, Tensor]:
         """The samples at some indices, as one batch."""

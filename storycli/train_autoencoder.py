@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.autoencoder import AutoencoderConfig, StorybookAutoencoder
 from models.weights import save
-from storycli.world import World
+from storycli.world.generator import World
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from models.depth_small import DepthSmall, DepthSmallConfig
 from models.precision import pick_device, training
 from storycli.fit import FitSettings, fit
 from storycli.scenes import sample, scene, texture
-from storycli.world import World
+from storycli.world.generator import World
 
 SIDE = 128
 SETTINGS = FitSettings(samples=26_000, batch_size=16, learning_rate=1.5e-3)

@@ -21,7 +21,7 @@ from models.frozen_in_time import STORYBOOK, FrozenInTime, frame_indices, norm_s
 from models.precision import pick_device, training
 from models.text import mean_pool
 from storycli.fit import FitSettings, fit
-from storycli.world import Stage, World
+from storycli.world.generator import Stage, World
 
 FRAMES = 16  # of a clip of the world
 PICTURES = 3 / 4  # the share of batches that are single pictures, which cost a quarter

@@ -15,7 +15,7 @@ from torch import Tensor
 from models.autoencoder import AutoencoderConfig, StorybookAutoencoder
 from models.upscaler import Upscaler, UpscalerConfig
 from models.weights import load, save
-from storycli.world import UNITS, World
+from storycli.world.generator import UNITS, World
 
 log = logging.getLogger(__name__)
 

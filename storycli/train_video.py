@@ -66,7 +66,7 @@ def _prepare(data: Data, folder: Path):
         )
         total = 2 * -(-len(pairs) // (dataset.SHARD_FRAMES // 16))
     else:
-        from storycli.world import fetch_assets
+        from storycli.world.generator import fetch_assets
 
         assets = data.assets or folder.parent / "assets"
         if not assets.exists():

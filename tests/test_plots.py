@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from storycli import plots, world_words
+from storycli import plots
 from storycli.english import wording
 from storycli.english.cast import Thing
 from storycli.english.events import Event, events
 from storycli.english.mentions import Mention
 from storycli.errors import StoryError
 from storycli.story import Character
+from storycli.world import words as world_words
 
 STORIES = YAML(typ="safe").load(Path(__file__).parent / "stories" / "stories.yaml")
 TEDDY = Character(name="teddy", dir=Path("teddy"), class_word="teddy bear")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storycli import world_words as words
 from storycli.errors import StoryError
-from storycli.world import Scene, World, cache_sprites
-from storycli.world_sprites import PACKAGE, Sprite, bulge
+from storycli.world import words
+from storycli.world.generator import Scene, World, cache_sprites
+from storycli.world.sprites import PACKAGE, Sprite, bulge
 
 
 @pytest.fixture(scope="module")

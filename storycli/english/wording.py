@@ -8,12 +8,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from storycli import world_words
 from storycli.english import lexicon
 from storycli.english.cast import Thing, kind_of
 from storycli.english.events import Event, Part
 from storycli.english.mentions import Mention
 from storycli.story import Character
+from storycli.world import words as world_words
 
 MAX_WORDS = 16  # the small text encoder reads 24 tokens
 ARRIVING = {

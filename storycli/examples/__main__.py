@@ -13,8 +13,8 @@ from PIL import Image
 
 from storycli import video
 from storycli.ffmpeg import replacing
-from storycli.world import FRAMES_PER_SECOND, Scene, World
-from storycli.world_words import held_out_pair
+from storycli.world.generator import FRAMES_PER_SECOND, Scene, World
+from storycli.world.words import held_out_pair
 
 HERO = "teddy"
 POSES = (

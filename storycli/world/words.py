@@ -1,6 +1,6 @@
 """What the storybook world holds and how it is told: tables of characters, places and actions, and a caption grammar.
 
-The tables are in ``world.toml`` and, for the wide tier, also in ``world_wide.toml``.
+The tables are in ``core.toml`` and, for the wide tier, also in ``wide.toml``.
 """
 
 import random
@@ -157,12 +157,12 @@ class Tables:
 @cache
 def load_tables(tier: str) -> Tables:
     """The tables of a tier, core or wide; the wide one holds the core."""
-    files = {"core": ("world.toml",), "wide": ("world.toml", "world_wide.toml")}
+    files = {"core": ("core.toml",), "wide": ("core.toml", "wide.toml")}
     if tier not in files:
         raise ValueError(f"unknown tier {tier!r}")
     rows: dict[str, dict[str, Any]] = {"characters": {}, "held_out": {}, "places": {}, "actions": {}}
     for name in files[tier]:
-        read = tomllib.loads(resources.files("storycli").joinpath(name).read_text("utf-8"))
+        read = tomllib.loads(resources.files("storycli.world").joinpath(name).read_text("utf-8"))
         for kind, entries in read.items():
             rows[kind] |= {key: _frozen(entry) for key, entry in entries.items()}
     return Tables(

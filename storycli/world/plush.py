@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from storycli.world_sprites import Sprite
+from storycli.world.sprites import Sprite
 
 PHASES = 12
 FACE = 168  # width of a head, in units of the body canvas

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from storycli.world_sprites import Canvas, View, paste
+from storycli.world.sprites import Canvas, View, paste
 
 MARGIN = (24, 16)
 WIDTH, HEIGHT = 128 + 2 * MARGIN[0], 128 + 2 * MARGIN[1]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from storycli import world_words as words
-from storycli.world_plush import matching_colours, plush
-from storycli.world_sprites import Emoji, Sprite, cropped, fetch_assets
-from storycli.world_stage import FRAMES_PER_SECOND, TALLEST, UNITS, Stage
-from storycli.world_words import Scene
+from storycli.world import words
+from storycli.world.plush import matching_colours, plush
+from storycli.world.sprites import Emoji, Sprite, cropped, fetch_assets
+from storycli.world.stage import FRAMES_PER_SECOND, TALLEST, UNITS, Stage
+from storycli.world.words import Scene
 
 __all__ = ["FRAMES_PER_SECOND", "UNITS", "Scene", "Stage", "World", "WorldClip", "cache_sprites", "fetch_assets"]
 

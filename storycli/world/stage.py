@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from storycli.world_scenery import HEIGHT, MARGIN, WIDTH, Scenery, ground_depth, paint
-from storycli.world_sprites import Canvas, Sprite, View, paste, shadow
-from storycli.world_words import Scene
+from storycli.world.scenery import HEIGHT, MARGIN, WIDTH, Scenery, ground_depth, paint
+from storycli.world.sprites import Canvas, Sprite, View, paste, shadow
+from storycli.world.words import Scene
 
 if TYPE_CHECKING:
-    from storycli.world import World
+    from storycli.world.generator import World
 
 UNITS = 128
 FRAMES_PER_SECOND = 8

@@ -1,0 +1,1 @@
+"""The storybook world: captioned scenes with exact depth, drawn from 3-D emoji, for training and evaluation."""
