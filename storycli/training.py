@@ -3,6 +3,9 @@
 ``base`` trains the U-Net, ``structure`` the structure encoder beside a frozen U-Net, as the paper does;
 ``joint`` trains both at once, which is how the built-in model was made: with hours of a CPU instead of weeks of
 many GPUs, depth explains the layout from the start and the U-Net's effort goes into appearance.
+
+Started by ``torchrun``, every process takes its share of each batch and the gradients are averaged. On a CPU one
+process a core is a quarter faster than one process with as many threads.
 """
 
 import json
@@ -15,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,7 +40,7 @@ class TrainConfig:
     stage: str = "joint"  # base | structure | joint
     still_frames: int  # first, pictures: they teach appearance at the least cost
     clip_frames: int  # then, clips, with stills mixed in
-    batch: int = 32  # frames per step, in stills or in whole clips
+    batch: int = 32  # frames per step, in stills or in whole clips, over all processes
     still_share: float = 0.25  # share of steps that use stills in the second part
     lr: float = 1e-3
     warmup: int = 5_000
@@ -65,7 +69,7 @@ class Progress:
 
     seen: int
     frames: int
-    loss: float
+    loss: Tensor  # (), where the training runs: reading it waits for the device
     speed: float
 
 
@@ -89,6 +93,7 @@ def train(
     and its word mask (l,). Networks may be given as sizes, to start from nothing, or as themselves, to go on.
     """
     out.mkdir(parents=True, exist_ok=True)
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     torch.manual_seed(config.seed)
     denoiser = Denoiser(unet, structure).to(device, memory_format=torch.channels_last)
     trained = denoiser.trainable(config.stage)
@@ -104,27 +109,30 @@ def train(
         log.info("going on after %d frames", seen)
     started, start, saved = time.monotonic(), seen, time.monotonic()
     while seen < config.frames:
-        generator = torch.Generator().manual_seed(config.seed * 2**40 + seen)
-        batch = pick_batch(config, seen, stills, clips, generator)
+        source, count = pick_source(config, seen, stills, clips)
+        generator = torch.Generator().manual_seed(config.seed * 2**40 + seen + rank)
+        batch = pick_batch(source, max(1, count // processes), generator)
         for group in optimizer.param_groups:
             group["lr"] = config.rate(seen)
         with precision.training(device):
             value = denoising_loss(denoiser, batch, alpha_bar, empty_context, config, generator, device)
         value.backward()
+        average_gradients(trained)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seen += batch["latents"].shape[0] * batch["latents"].shape[2]
+        seen += batch["latents"].shape[0] * batch["latents"].shape[2] * processes
         update_average(average, denoiser, min(config.ema, (seen + 1) / (seen + 20 * config.batch)))
         loss = value.detach() if loss is None else torch.lerp(loss, value.detach(), 0.02)
 
         done = seen >= config.frames
         if done or time.monotonic() - saved > checkpoint_seconds:
             saved = time.monotonic()
-            _checkpoint(out, denoiser, average, optimizer, seen, config)
-            if on_checkpoint:
-                on_checkpoint(out)
-        yield Progress(seen, config.frames, float(loss), (seen - start) / (time.monotonic() - started))
+            if rank == 0:
+                _checkpoint(out, denoiser, average, optimizer, seen, config)
+                if on_checkpoint:
+                    on_checkpoint(out)
+        yield Progress(seen, config.frames, loss, (seen - start) / (time.monotonic() - started))
 
 
 class Denoiser(nn.Module):
@@ -143,18 +151,31 @@ class Denoiser(nn.Module):
         return [p for p in self.parameters() if p.requires_grad]
 
 
-def pick_batch(
-    config: TrainConfig, seen: int, stills: Shards | None, clips: Shards | None, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """A random batch: latents and context as stored, depth (b,1,f,H,W) in [0, 1], mask (b,1,f,h,w) in [0, 1]."""
+def pick_source(config: TrainConfig, seen: int, stills: Shards | None, clips: Shards | None) -> tuple[Shards, int]:
+    """Stills or clips, the same in every process, and how many of them make a batch."""
+    generator = torch.Generator().manual_seed(config.seed * 2**40 + seen)
     use_stills = seen < config.still_frames or torch.rand((), generator=generator) < config.still_share
-    shards = stills if use_stills and stills is not None else clips
-    frames = shards.shards[0]["latents"].shape[2]
-    count = max(1, config.batch // frames)
+    source = stills if use_stills and stills is not None else clips
+    return source, config.batch // source.frames
+
+
+def pick_batch(shards: Shards, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Random samples: latents and context as stored, depth (b,1,f,H,W) in [0, 1], mask (b,1,f,h,w) in [0, 1]."""
     batch = shards[torch.randint(len(shards), (count,), generator=generator).tolist()]
     batch["depth"] = batch["depth"][:, None].float() / 255
     batch["mask"] = batch["mask"][:, None].float() / 255
     return batch
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Give every process of a ``torchrun`` job the mean of their gradients."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / dist.get_world_size()).split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
 
 
 def denoising_loss(
