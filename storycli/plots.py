@@ -177,7 +177,7 @@ def is_english(text: str) -> bool:
 
 
 def _known_share(words: Counter[str]) -> float:
-    from storycli.english.reading import is_word
+    from storycli.english.dictionary import is_word
 
     known = sum(count for word, count in words.items() if is_word(word))
     return known / max(words.total(), 1)

@@ -15,7 +15,8 @@ from storycli.errors import StoryError
 from storycli.story import Character
 from storycli.world import words as world_words
 
-STORIES = YAML(typ="safe").load(Path(__file__).parent / "stories" / "stories.yaml")
+FOLDER = Path(__file__).parent / "stories"
+STORIES = [story for name in ("stories", "styles") for story in YAML(typ="safe").load(FOLDER / f"{name}.yaml")]
 TEDDY = Character(name="teddy", dir=Path("teddy"), class_word="teddy bear")
 
 
@@ -76,7 +77,7 @@ def score(stories: list[dict]) -> dict[str, float]:
 def test_most_stories_give_the_right_events(kept, record_property):
     reached = score([story for story in STORIES if half(story) == kept])
     record_property("reached", reached)
-    assert reached["stories"] >= 80
+    assert reached["stories"] >= 100
     assert reached["count"] >= 0.85
     assert reached["found"] >= 0.90
     assert reached["true"] >= 0.90
@@ -113,6 +114,28 @@ def test_the_examples_of_the_method():
         ("Down the street marched the elephants.", ["elephant march"]),
         ("The boy threw the stick. The dog caught it and brought it to him. He smiled.",
          ["boy throw", "dog catch", "dog bring", "boy smile"]),
+        ("To his surprise, a hand reached up and pulled him in.", ["hand reach", "hand pull"]),
+        ("Two boys were fishing when a bottle floated by.", ["boy fish", "bottle float"]),
+        ("They ran to the mill, dug under the wheel and found a key.", ["they run", "they dig", "they find"]),
+        ("The penguin waddles across the ice, slips, and slides into the sea.",
+         ["penguin waddle", "penguin slip", "penguin slide"]),
+        ("His horse stumbles. Falls. Rolls down the hill.", ["horse stumble", "horse fall", "horse roll"]),
+        ("While Grandma was peeling potatoes, the cat stole the fish.", ["grandma peel", "cat steal"]),
+        ("The innkeeper opened it.", ["innkeeper open"]),
+        ("At the end of the lane they found a well.", ["they find"]),
+        ("There, in the dark, sat a girl with white hair.", ["girl sit"]),
+        ("Out came the turnip.", ["turnip come"]),
+        ("Hundreds of candles were burning.", ["candle burn"]),
+        ("The butterfly landed. The gunner watched it. He smiled.",
+         ["butterfly land", "gunner watch", "gunner smile"]),
+        ("Something waved. The pilot saw it. She waved back.", ["something wave", "pilot see", "pilot wave"]),
+        ("Bread, cheese, wine. He set the table.", ["he set"]),
+        ("Splash! The duckling swam. He quacked.", ["duckling swim", "duckling quack"]),
+        ("Everyone called her Captain. She steered the ship.", ["she steer"]),
+        ("The lift was broken. If only he had known! He missed the bus.", ["he miss"]),
+        ("He had promised to come. He caught nothing. The path led to a hut. He sang.", ["he sing"]),
+        ("The villagers dropped what they were doing and ran.", ["villager drop", "villager run"]),
+        ("By the time his mother came down, he had swept the floor.", ["mother come", "he sweep"]),
     ],
 )  # fmt: skip
 def test_events_are_visible_actions_in_the_order_of_time(text, expected):

@@ -22,8 +22,8 @@ class Thing:
     proper: bool = False
     looks: str = ""  # what a name is said to be: "shepherd boy"
     names: set[str] = field(default_factory=set)  # every noun it has been called by
-    seen: int = -1  # sentence of the last mention
-    place: int = -1  # token of the last mention
+    seen: float = -1  # sentence of the last mention
+    place: float = -1  # token of the last mention
     subject: bool = False  # the last mention was a subject
     aside: bool = False  # the last mention stood after a preposition
 
@@ -44,6 +44,10 @@ def kind_of(head: str, proper: bool) -> tuple[str, str]:
         return "person", ""
     if head in lexicon.ANIMAL:
         return "animal", ""
+    if head.endswith("woman"):
+        return "person", "she"
+    if head.endswith("man") and len(head) > 5:
+        return "person", "he"
     if proper and head not in lexicon.PLACES and head not in lexicon.TIME:
         return "person", ""
     return "thing", "it"
@@ -73,20 +77,34 @@ class Cast:
         known = set(thing.words.lower().split())
         return bool(modifiers) and bool(known - thing.names) and not modifiers & known
 
-    def mention(self, thing: Thing, sentence: int, token: int, subject: bool, aside: bool = False) -> None:
+    def mention(self, thing: Thing, sentence: float, token: float, subject: bool, aside: bool = False) -> None:
         """Note where a thing was last spoken of, and in what role."""
         thing.seen, thing.place, thing.subject, thing.aside = sentence, token, subject, aside
 
     def pronoun(
-        self, word: str, sentence: int, *, subject: bool, other_than: tuple[Thing, ...] = ()
+        self,
+        word: str,
+        sentence: float,
+        *,
+        subject: bool,
+        other_than: tuple[Thing, ...] = (),
+        person: bool = False,
     ) -> tuple[Thing, ...]:
-        """What the pronoun stands for, by number, gender and nearness; subjects carry on as subjects."""
+        """What the pronoun stands for, by number, gender and nearness; subjects carry on as subjects.
+
+        ``person``: where there is one, he or she is no animal.
+        """
         if word in SPEAKER:
             who = SPEAKER[word]
             return (Thing(who, "people" if who == "we" else "person", "person", plural=who == "we"),)
         if word in PLURAL:
             return self._group(sentence, subject, other_than)
         wanted = SINGULAR.get(word, "it")
+        if person and wanted != "it":
+            animals = (thing for thing in self.things if thing.kind == "animal" and not thing.gender)
+            people = self.pronoun(word, sentence, subject=subject, other_than=(*other_than, *animals))
+            if people and people[0].kind == "person" and sentence - people[0].seen < 3:
+                return people
         found = self._best(lambda thing: self._agreement(thing, wanted), sentence, subject, other_than)
         if found is None:
             return ()
@@ -104,12 +122,14 @@ class Cast:
             return -1.5
         if thing.gender:
             return None if thing.kind != "animal" else -2.0
+        if thing.head in lexicon.INDEFINITE and thing.kind == "person" and wanted != "it":
+            return -1.0
         if wanted == "it":
             creature = thing.kind == "animal" or thing.head in lexicon.CREATURES
             return 0.6 if creature and not thing.proper else 0.0 if thing.head in lexicon.GROUPS else None
-        return 0.4 if thing.kind == "person" else 0.0
+        return 0.4 if thing.kind == "person" else -0.8
 
-    def _best(self, agreement, sentence: int, subject: bool, other_than: tuple[Thing, ...]) -> Thing | None:
+    def _best(self, agreement, sentence: float, subject: bool, other_than: tuple[Thing, ...]) -> Thing | None:
         ranked = []
         for thing in self.things:
             fit = agreement(thing)
@@ -124,7 +144,7 @@ class Cast:
             ranked.append((fit + nearness + carried + aside + lively, thing.place, thing))
         return max(ranked, key=lambda entry: entry[:2])[2] if ranked else None
 
-    def _group(self, sentence: int, subject: bool, other_than: tuple[Thing, ...]) -> tuple[Thing, ...]:
+    def _group(self, sentence: float, subject: bool, other_than: tuple[Thing, ...]) -> tuple[Thing, ...]:
         def agreement(thing: Thing) -> float | None:
             if thing.plural or thing.head in lexicon.GROUPS:
                 return 0.6 if thing.animate else -0.4

@@ -7,14 +7,16 @@ own. Labels are those of spaCy's English models: Penn tags ("VBD") and ClearNLP 
 from itertools import pairwise
 
 from storycli.english import lexicon
-from storycli.english.reading import FINITE, Page, past_lemma
+from storycli.english.dictionary import past_lemma
+from storycli.english.misread import FINITE
+from storycli.english.reading import Page
+from storycli.english.visible import free_relative, real, visible
 
 UNREAL = {"if", "unless", "whether", "lest", "though", "although", "so", "that", "than", "where", "how"}
 EARLIER = {"after", "when", "once", "because", "since", "soon"}
 LATER = {"before", "until", "till"}
 JOINING = {"and", "but", "or", "then", "so", "while", "as", *EARLIER, *LATER}
 MOMENTS = {"time", "moment", "minute", "instant", "second", "day"}
-WEATHER = {"rain", "snow", "storm", "thunder", "hail", "drizzle", "get", "grow", "become"}
 
 
 class Clauses:
@@ -29,7 +31,7 @@ class Clauses:
         """Verbs that tell events, in the order of time. ``animate(verb)`` says whether somebody alive does it."""
         verbs = [token for token in self.sent if self.is_verb(token) and self._in_story(token)]
         if not self.relaxed:
-            verbs = [verb for verb in verbs if self._visible(verb, animate)]
+            verbs = [verb for verb in verbs if visible(self, verb, animate)]
         return sorted(verbs, key=self._time)
 
     def extents(self, verbs: list) -> dict[int, list]:
@@ -46,6 +48,8 @@ class Clauses:
         """The subject that stands with the verb itself, or None."""
         helpers = [child for child in verb.children if child.dep_ in ("aux", "auxpass")]
         for child in (*verb.children, *(c for helper in helpers for c in helper.children)):
+            if child.pos_ in ("ADV", "ADP"):  # "out came the turnip"
+                continue
             if child.dep_ in ("nsubj", "nsubjpass", "csubj") and not self.page.quoted[child.i]:
                 return self.own_subject(child) if self.is_verb(child) else child
         return self._inverted(verb) or self._misread_subject(verb)
@@ -77,10 +81,12 @@ class Clauses:
         before = self.page.doc[verb.i - 1]
         if _has(verb, "expl"):
             return after if self.lemma(verb) != "be" else None
-        if any(c.dep_ in ("prep", "prt", "advmod") and before in c.subtree for c in verb.lefts):
+        where = self.page.doc[verb.i - 2] if before.text == "," and verb.i > self.sent.start + 1 else before
+        if any(c.dep_ in ("prep", "prt", "advmod") and where in c.subtree for c in verb.lefts):
             opening = next(iter(verb.subtree)).i == self.sent.start or verb.dep_ == "conj"
             first = min(verb.lefts, key=lambda c: c.i)
-            return after if opening and (first.dep_ == "prep" or first.lower_ in lexicon.PARTICLES) else None
+            leads = first.dep_ == "prep" or first.lower_ in lexicon.PARTICLES | {"there", "here"}
+            return after if opening and leads else None
         said = self.has_quote and verb.dep_ in ("ROOT", "conj") and self.lemma(verb) not in ("give", "hand")
         return after if said and self.page.quoted[before.i] else None
 
@@ -104,12 +110,12 @@ class Clauses:
         head = verb.head
         match verb.dep_:
             case "ROOT":
-                return True
+                return not any(child.dep_ == "mark" and child.lower_ == "if" for child in verb.lefts)
             case "conj" if not self.is_verb(head):
                 after_and = verb.tag_ == "VBN" and verb.nbor(-1).dep_ == "cc" and not _has(verb, "aux")
                 return verb.tag_ in FINITE or (after_and and bool(past_lemma(verb.lower_)))
             case "conj":
-                own_tense = self._finite(verb) and not self._finite(head)
+                own_tense = self.finite(verb) and not self.finite(head)
                 return (own_tense and head.dep_ in ("xcomp", "advcl", "ccomp", "pcomp")) or self._in_story(head)
             case "nsubj" | "csubj":
                 asked = any(child.tag_[0] == "W" for child in verb.children)  # "whatever she painted"
@@ -118,13 +124,15 @@ class Clauses:
                 return self.is_verb(head) and self._in_story(head)
             case "ccomp" if not self.is_verb(head):
                 return self._so_that(verb)
+            case "ccomp" if free_relative(verb):
+                return False
             case "ccomp" | "parataxis" | "dep":
-                own = self._finite(verb) and self.own_subject(verb) is not None
+                own = self.finite(verb) and self.own_subject(verb) is not None
                 reporting = lexicon.SPEECH | (lexicon.STATES | lexicon.PERCEPTION if verb.i > head.i else set())
                 reported = self.lemma(head) in reporting and not self._so_that(verb)
                 return own and not reported and self.is_verb(head) and self._in_story(head)
             case "xcomp":
-                return self.lemma(head) in lexicon.ASPECT and self._in_story(head) and self._real(head)
+                return self.lemma(head) in lexicon.ASPECT and self._in_story(head) and real(self, head)
             case "advcl":
                 return self._adverbial(verb)
             case "pcomp":
@@ -143,10 +151,11 @@ class Clauses:
             return self._so_that(verb)
         if any(c.dep_ == "aux" and c.lower_ == "having" for c in verb.children) or (not marks and self._in_list(verb)):
             return True
-        if not self._finite(verb):
+        if not self.finite(verb):
             return verb.tag_ == "VBG" and bool(marks & {"after", "before"})
-        alone = verb.i > self.sent.start and verb.nbor(-1).text in (".", "!", "?")  # "He fell. Ran."
-        return self.own_subject(verb) is not None or bool(marks) or alone
+        before = verb.nbor(-1).text if verb.i > self.sent.start else ""
+        listed = before in (".", "!", "?") or (before == "," and verb.tag_ == "VBD" and not _has(verb, "agent"))
+        return self.own_subject(verb) is not None or bool(marks) or listed  # "He fell. Ran.", "He fell, ran, and"
 
     def _so_that(self, verb) -> bool:
         """ "Sneezed so hard that the mouse flew away"."""
@@ -175,25 +184,50 @@ class Clauses:
         noun, subject, first = verb.head, self.own_subject(verb), verb.left_edge
         if self._second_of_two(verb):
             return True
-        if subject is None or verb.tag_ not in FINITE:
+        if subject is None or not self.finite(verb):
             return False
-        if noun.lemma_ in MOMENTS and noun.i < verb.head.head.i:  # "the moment she touched it, the glass broke"
+        if self._opening(verb):
+            return True
+        if noun.lemma_ in MOMENTS and noun.i < _main_of(noun).i:  # "the moment she touched it, the glass broke"
             return True
         last = all(token.i <= verb.right_edge.i or token.is_punct for token in self.sent)
         if any(child.lower_ == "where" for child in verb.children):  # "a village where an old woman served them tea"
             new = any(child.lower_ in ("a", "an") for child in noun.children)
-            return last and (new or (first.i > 0 and first.nbor(-1).text == ","))
+            apart = first.i > 0 and first.nbor(-1).text == ","
+            return (last and new) or (apart and (last or noun.i > _main_of(noun).i))
         if subject.tag_ not in ("WP", "WDT"):
             return False
         comma = first.i > 0 and first.nbor(-1).text == ","
         return _existential(noun) or (comma and last and noun.dep_ not in ("nsubj", "nsubjpass"))
 
+    def _opening(self, verb) -> bool:
+        """A main clause read as one about a place before it: "At the end of the lane they found a well"."""
+        if any(token.tag_[0] == "W" or token.lower_ == "that" for token in verb.lefts):
+            return False
+        phrase = verb.head
+        while phrase.dep_ in ("pobj", "dobj", "pcomp", "prep") and phrase.tag_ not in FINITE:
+            if phrase.dep_ == "prep" and not self._within(phrase.head):
+                break
+            phrase = phrase.head
+        if phrase.pos_ != "ADP":
+            return False
+        if phrase.dep_ in ("ROOT", "conj"):
+            return True
+        main = phrase.head
+        joined = any(token.dep_ == "cc" for token in self.page.doc[verb.i : main.i] if verb.i < main.i)
+        return phrase.i == self.sent.start and joined
+
+    @staticmethod
+    def _within(word) -> bool:
+        """Whether a word is part of a phrase that a preposition opens."""
+        return word.pos_ in ("NOUN", "PROPN", "ADP") or word.tag_ == "VBG"
+
     def _second_of_two(self, verb) -> bool:
         """The main verb read as a second relative clause ("A mermaid who loved music swam away")."""
         first = next((child for child in verb.head.children if child.dep_ == "relcl"), verb)
-        return verb.head.dep_ == "ROOT" and first.i < verb.i and self._finite(verb)
+        return verb.head.dep_ == "ROOT" and first.i < verb.i and self.finite(verb)
 
-    def _finite(self, verb) -> bool:
+    def finite(self, verb) -> bool:
         helped = any(c.dep_ in ("aux", "auxpass") and c.tag_ in (*FINITE, "MD") for c in verb.children)
         return (
             verb.tag_ in FINITE or helped or (verb.tag_ == "VBN" and (_has(verb, "nsubj") or _has(verb, "nsubjpass")))
@@ -208,63 +242,6 @@ class Clauses:
         if {"as", "if"} <= marks:
             return {"if"}
         return marks & {"while", "as", *UNREAL, *EARLIER, *LATER}
-
-    # Whether it can be seen
-
-    def _visible(self, verb, animate) -> bool:
-        lemma, children = self.lemma(verb), {child.dep_: child for child in verb.children}
-        subject = self.subject(verb) if verb.dep_ == "xcomp" else self.own_subject(verb)
-        if not self._real(verb) or lemma in lexicon.STATES - {"have"}:
-            return False
-        if subject is not None and subject.lower_ == "it" and lemma in WEATHER:
-            return False
-        if lemma in lexicon.ASPECT and "xcomp" in children and self.is_verb(children["xcomp"]):
-            return False  # the inner verb is the event
-        if self._reports(verb) or self._is_nothing(verb, subject):
-            return False
-        if lemma == "have":
-            return "dobj" in children and self.lemma(children["dobj"]) in lexicon.TREATS
-        if lemma == "do" and "dobj" not in children:
-            return False  # "as he had always done"
-        if lemma == "make" and "auxpass" in children and "prep" in children and "agent" not in children:
-            return False  # "was made of metal"
-        if "acomp" in children and lemma in lexicon.CHANGES:
-            return False  # "grew tired"
-        if lemma in ("lie", "stand", "sit", "hang") and not animate(verb):
-            return "prt" in children
-        return True
-
-    def _real(self, verb) -> bool:
-        """Neither negated nor merely possible."""
-        around = list(verb.children)
-        if verb.dep_ == "conj" and verb.tag_ == "VB" and verb.head.tag_ == "VB":
-            around += list(verb.head.children)  # "did not stop or look"
-        if any(c.dep_ == "neg" or (c.i < verb.i and c.lower_ in ("never", "nearly", "almost")) for c in around):
-            return False
-        if any(c.dep_ == "aux" and c.tag_ == "MD" for c in around):
-            return False
-        subject = self.subject(verb)
-        if subject is None:
-            return True
-        return subject.lower_ not in lexicon.NEVER and not any(c.lower_ in ("no", "not") for c in subject.subtree)
-
-    def _reports(self, verb) -> bool:
-        """Only says what somebody said or thought."""
-        lemma = self.lemma(verb)
-        if lemma in lexicon.SPEECH and self.has_quote:
-            return True
-        content = any(child.dep_ == "ccomp" and self._finite(child) for child in verb.rights)
-        return content and lemma not in lexicon.PERCEPTION | lexicon.VOICES
-
-    def _is_nothing(self, verb, subject) -> bool:
-        """An interjection ("splash!"), a bare participle ("Gone."), or the same verb again ("walked and walked")."""
-        roles = {child.dep_ for child in verb.children}
-        if verb.tag_ == "VB" and verb.dep_ in ("ROOT", "ccomp", "dep"):
-            return subject is None and "aux" not in roles
-        if verb.tag_ == "VBN" and verb.dep_ == "ROOT" and verb.i not in self.page.lemmas:
-            return not {"aux", "auxpass", "nsubj"} & roles
-        again = verb.dep_ == "conj" and self.lemma(verb.head) == self.lemma(verb)
-        return again and subject is None and not roles - {"punct", "cc", "conj"}
 
     # Where and when
 
@@ -308,6 +285,11 @@ class Clauses:
 
 def _has(verb, role: str) -> bool:
     return any(child.dep_ == role for child in verb.children)
+
+
+def _main_of(noun):
+    """What a noun, or the preposition before it, hangs on."""
+    return noun.head.head if noun.head.dep_ == "prep" else noun.head
 
 
 def _existential(noun) -> bool:

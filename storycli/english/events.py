@@ -72,7 +72,7 @@ def events(text: str) -> list[Event]:
 
 
 def _events(pages: list[Page], *, relaxed: bool = False) -> list[Event]:
-    cast, waiting, found, number = Cast(), Waiting(), [], 0
+    cast, waiting, found, number = Cast(), Waiting(), [], 0.0
     for page in pages:
         for sent in page.doc.sents:
             clauses = Clauses(page, sent, relaxed)
@@ -83,7 +83,7 @@ def _events(pages: list[Page], *, relaxed: bool = False) -> list[Event]:
             else:
                 sentence.wait_in(waiting)
             found += told
-            number += 1
+            number += 1 if sum(not token.is_punct for token in sent) > 1 else 0.25
     if found and waiting.text:
         found[-1] = replace(found[-1], text=" ".join([found[-1].text, *waiting.text]))
     return found

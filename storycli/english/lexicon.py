@@ -46,7 +46,31 @@ PERSON = _words("""
     commuter hitchhiker backpacker camper snowboarder gymnast ballerina ballet-dancer choreographer skeleton
     vampire zombie werewolf genie angel demon devil god toy doll nomad knight samurai ninja warrior archer
     vendor seller customer client dealer gambler magician acrobat diver climber hiker skier surfer jogger
-    cyclist
+    cyclist gunner sentry scout courier messenger herald harpist flautist cellist trombonist fiddler piper bugler
+    organist soprano tenor tailoress dressmaker hatter tanner tinker toymaker bookbinder bookseller printer typist
+    barista busboy dishwasher sommelier caterer greengrocer grocer fishmonger florist beekeeper zookeeper
+    lighthouse-keeper gatekeeper groundskeeper gravedigger undertaker chimney-sweep lamplighter watchman doorman
+    nightwatchman caretaker handyman surveyor architect bricklayer mason stonemason welder fitter crane-driver
+    conductor stationmaster signalman stoker navigator bosun deckhand cabin-boy harpooner whaler trapper poacher
+    forester woodsman drover rancher farmhand ploughman thatcher reaper gleaner picker harvester vintner brewer
+    tourist pilgrim wanderer drifter tramp hobo vagabond wayfarer rambler explorer tracker mountaineer sherpa
+    goalie keeper striker midfielder batsman bowler sprinter hurdler marathoner rower sculler fencer judoka
+    weightlifter contestant competitor finalist juror lawyer bailiff notary banker broker accountant cashier teller
+    scholar philosopher historian linguist geologist archaeologist botanist zoologist biologist physicist
+    alchemist apothecary pharmacist midwife orderly surgeon optician psychiatrist therapist veterinarian vet
+    headmaster headmistress principal tutor governess nanny babysitter au-pair stepbrother sibling triplet
+    grandchild godmother godfather ancestor descendant newcomer outsider foreigner native local resident lodger
+    tenant landlubber hitchhiker daredevil stuntman ringmaster trapeze-artist mime ventriloquist hypnotist
+    illusionist conjurer fortune-teller tightrope-walker snake-charmer storyteller narrator bride bridesmaid
+    groom usher mourner worshipper choirboy altar-boy bishop cardinal pope abbot friar rabbi imam preacher vicar
+    parson pastor deacon missionary martyr sultan emir pharaoh tsar czar regent chancellor ambassador diplomat
+    courtier chamberlain vizier steward valet footman coachman groomsman scullion serf vassal crusader
+    musketeer cavalryman infantryman paratrooper veteran deserter conscript cadet corporal brigadier
+    buccaneer corsair privateer mutineer highwayman pickpocket forger counterfeiter conman trickster villain
+    henchman crook gangster mobster thug bully vandal arsonist hacker inmate convict jailer warden warder
+    executioner hangman inquisitor informer traitor rescuer saviour benefactor donor helper sidekick companion
+    mate buddy pal fellow folk townsfolk villager townsman islander caveman mutant martian earthling leprechaun
+    brownie sprite banshee poltergeist ghoul wraith cherub bogeyman yeti bigfoot sandman superhero supervillain
 """)
 ANIMAL = _words("""
     animal dog puppy cat kitten kitty horse pony foal donkey mule cow bull calf ox goat sheep lamb ram pig
@@ -62,6 +86,13 @@ ANIMAL = _words("""
     jellyfish starfish eel swordfish orca seahorse tadpole newt salamander gecko cobra python viper scorpion
     dragonfly mosquito flea tick slug hornet bumblebee cicada locust termite canary finch swallow nightingale
     lark cuckoo hummingbird partridge pheasant quail dove kangaroo sloth buffalo reindeer phoenix griffin pup
+    gosling cygnet leveret kid nanny-goat billy-goat heifer bullock tomcat tabby bulldog sheepdog greyhound
+    dalmatian spaniel retriever labrador collie dachshund puffin albatross cormorant kingfisher wren finch thrush
+    blackbird starling jay jackdaw rook buzzard kestrel kite-bird condor toucan macaw cockatoo budgie peahen
+    cockerel bantam chipmunk gopher marmot mongoose meerkat badger-cub wombat opossum possum platypus dingo
+    aardvark okapi tapir warthog boar hog sow piranha pike carp goldfish eel tuna cod herring stingray manatee
+    narwhal shrimp prawn oyster clam barnacle chameleon iguana anaconda boa tarantula millipede centipede
+    silkworm glow-worm mayfly gnat midge aphid caribou mammoth tyrannosaurus stegosaurus pterodactyl
 """)
 # Common first names, for "he" and "she"; any other name takes either.
 MALE_NAMES = _words("""
@@ -100,6 +131,10 @@ BODY = _words("""
     head hand arm leg foot eye ear nose mouth tooth tongue hair face finger thumb toe knee shoulder back neck
     tail paw wing claw beak fin fur feather breath heart voice lip cheek chin chest belly trunk hoof horn
 """)
+COUNTS = _words(
+    "hundred dozen thousand million lot score plenty couple pair number handful most some both all each one none"
+)
+MISSED = _words("bus train plane ferry boat tram ball goal target shot penalty step stair turn mark")
 MASS = _words("""
     water tea coffee milk juice wine beer snow rain sand grass bread cheese honey sugar salt flour butter meat
     rice soup food wood gold silver money music fire smoke dust mud ice hay grain paint ink blood wool paper
@@ -112,7 +147,7 @@ STATES = _words("""
     think believe understand remember forget wonder doubt suppose imagine prefer deserve exist depend consist
     fit feel realize realise recognize recognise dislike enjoy fear miss trust plan intend expect dream weigh
     hurt ache concern involve include lack owe possess resemble suit differ last remain stretch_to suffer tend
-    regret care guess agree disagree dread adore despise learn decide get_used hesitate_to consider
+    regret care suspect guess agree disagree dread adore despise learn decide get_used hesitate_to consider
 """) - {"appear_to", "stretch_to", "get_used", "hesitate_to"}
 SPEECH = _words("""
     say ask tell reply answer explain promise announce declare warn add agree admit claim insist suggest mention
@@ -121,6 +156,10 @@ SPEECH = _words("""
 """)
 # "began to run", "tried to open", "decided to leave": the inner verb is what one sees
 VOICES = _words("shout whisper scream yell call cry sing roar laugh shriek howl")
+# what "was broken" tells is how something is, not that somebody breaks it
+STAYING = _words("break close lock crowd cover fill decorate dress hide abandon desert clutter stick freeze seat")
+# "promised to come back" shows nobody coming
+NOT_DONE = _words("promise swear vow threaten refuse fail hesitate forget")
 ASPECT = _words(
     "begin start continue keep try decide manage have use proceed dare attempt agree choose get go happen learn"
 )

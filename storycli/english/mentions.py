@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from storycli.english import lexicon
 from storycli.english.cast import PLURAL, SINGULAR, SPEAKER, Cast, Thing, kind_of
 from storycli.english.clauses import Clauses
+from storycli.english.dictionary import is_plural
 
 PRONOUNS = {*SINGULAR, *PLURAL, *SPEAKER, "it", "itself"}
 SPAN = 100_000  # more tokens than a sentence has: places in the story grow with its sentences
@@ -23,7 +24,7 @@ class Mention:
 class Mentions:
     """The mentions of sentence number ``number``, by token; resolving them moves the ``cast`` on."""
 
-    def __init__(self, clauses: Clauses, cast: Cast, number: int):
+    def __init__(self, clauses: Clauses, cast: Cast, number: float):
         self.clauses, self.cast, self.number = clauses, cast, number
         self.page, self.sent = clauses.page, clauses.sent
         self.found: dict[int, Mention] = {}
@@ -41,6 +42,12 @@ class Mentions:
         for token in self.sent:
             self._christen(token)
 
+    def _counted(self, noun):
+        """ "Hundreds of candles": the candles."""
+        prep = next((child for child in noun.rights if child.lower_ == "of"), None)
+        inner = next((child for child in prep.children if child.dep_ == "pobj"), None) if prep is not None else None
+        return inner if inner is not None and noun.lemma_.lower() in lexicon.COUNTS else noun
+
     def actor(self, verb) -> Mention:
         """Who does it: the agent of a passive, the subject and whoever is joined to it, or whoever acted last."""
         for agent in verb.children:
@@ -55,7 +62,11 @@ class Mentions:
             subject = clause.head
         if subject is None or subject.i not in self.found:
             return Mention(self.cast.last_actor())
-        joined = [self.found[subject.i], *(self.found[t.i] for t in _joined(subject) if t.i in self.found)]
+        counted = self._counted(subject)
+        joined = [
+            self.found.get(counted.i, self.found[subject.i]),
+            *(self.found[t.i] for t in _joined(subject) if t.i in self.found),
+        ]
         return Mention(tuple(dict.fromkeys(t for mention in joined for t in mention.things)), joined[0].article)
 
     def note(self, thing: Thing, token, *, subject: bool, aside: bool = False) -> None:
@@ -83,6 +94,8 @@ class Mentions:
             token = token.head
         if token.dep_ in ("nsubj", "nsubjpass"):
             return token.head.dep_ != "relcl"
+        if token.dep_ == "attr" and any(c.dep_ == "nsubj" and c.lower_ == "it" for c in token.head.lefts):
+            return True  # "It was a raven. It perched"
         return self.clauses.is_verb(token.head) and self.clauses.own_subject(token.head) == token
 
     # Nouns
@@ -91,12 +104,16 @@ class Mentions:
         article = next((c.lower_ for c in token.lefts if c.tag_ in ("DT", "PRP$")), "")
         inside = [child for child in token.lefts if child.dep_ in (*INSIDE, "poss") and child.tag_ != "PRP$"]
         inner = [t for child in inside for t in child.subtree if t.tag_ not in ("DT", "PRP$") and not t.is_punct]
-        words = " ".join([*(self.page.surface[t.i] for t in inner), token.text]).replace(" 's", "'s")
-        proper = token.tag_.startswith("NNP") and token.text[:1].isupper() and not article
-        head = token.lower_ if proper else token.lemma_.lower()
+        name = self.page.surface[token.i]
+        words = " ".join([*(self.page.surface[t.i] for t in inner), name]).replace(" 's", "'s")
+        proper = token.tag_.startswith("NNP") and name[:1].isupper() and not article
+        proper = proper and not self._alone(token) and not self._plain_plural(token)
+        head = name.lower() if proper else self.page.nouns.get(token.i) or token.lemma_.lower()
         if token.dep_ == "appos" and token.head.i in self.found:
             return self._apposition(token, head, words)
-        plural = token.tag_ == "NNS" or (token.tag_ == "NNPS" and bool(article))
+        if self._plain_plural(token):
+            head = head.removesuffix("s")
+        plural = token.tag_ == "NNS" or self._plain_plural(token) or (token.tag_ == "NNPS" and bool(article))
         if head in lexicon.TIME and token.dep_ not in ("nsubj", "dobj"):
             return Mention((Thing(head, words, plural=plural),), article)
         thing = self.cast.noun(
@@ -107,9 +124,21 @@ class Mentions:
             new=article in ("a", "an", "another") or bool(inner and inner[0].like_num),
             modifiers=frozenset(t.lower_.rstrip(".") for t in inner),
         )
-        if token.dep_ != "poss":
+        if token.dep_ != "poss" or (thing.animate and thing.seen < 0):
             self.note(thing, token, subject=self._is_subject(token), aside=token.dep_ == "pobj")
         return Mention((thing,), "a" if article == "an" else article)
+
+    @staticmethod
+    def _alone(token) -> bool:
+        """Whether a word's capital is only that of a sentence without a verb: "Splash!", "Bread, cheese"."""
+        named = token.lower_ in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES
+        return token.i == token.sent.start and not named and not any(other.tag_[:2] == "VB" for other in token.sent)
+
+    def _plain_plural(self, token) -> bool:
+        """ "Sparks flew": a common noun with the capital of its sentence."""
+        word = token.lower_
+        known = any(thing.proper and word in thing.names for thing in self.cast.things)
+        return token.i == token.sent.start and token.tag_[:3] == "NNP" and is_plural(word) and not known
 
     def _apposition(self, token, head: str, words: str) -> Mention:
         """ "Finn, a shepherd boy": another name for the same thing."""
@@ -150,7 +179,8 @@ class Mentions:
             actor = self.clauses.subject(verb) if self.clauses.is_verb(verb) else None
             if actor is not None and actor.i in self.found:
                 other_than = self.found[actor.i].things
-        things = self.cast.pronoun(token.lower_, self.number, subject=subject, other_than=other_than)
+        both = any(other.lower_ == "it" for other in self.sent)  # "he kneels beside it": it is the animal
+        things = self.cast.pronoun(token.lower_, self.number, subject=subject, other_than=other_than, person=both)
         for thing in things if token.dep_ != "poss" else ():
             self.note(thing, token, subject=subject)
         return Mention(things, "the")
@@ -161,13 +191,16 @@ class Mentions:
         while clause.dep_ not in ("advcl", "ROOT"):
             clause = clause.head
         subject = self.clauses.subject(clause.head) if clause.dep_ == "advcl" else None
-        if subject is not None and subject.i in self.found:
-            return self.found[subject.i]
         word = token.lower_
         gender = SINGULAR.get(word, "" if word in PLURAL else "it")
+        if subject is not None and subject.i in self.found:
+            mention = self.found[subject.i]
+            if gender not in ("he", "she") or all(thing.animate for thing in mention.things):
+                return mention
         noun = {"he": "man", "she": "woman", "": "people"}.get(gender, "thing")
         kind = "thing" if noun == "thing" else "person"
-        thing = Thing(word, noun, kind, gender, word in PLURAL, names={word})
+        head = {"he": "he", "she": "she", "": "they"}.get(gender, word)
+        thing = Thing(head, noun, kind, gender, word in PLURAL, names={head, word})
         if kind == "person":
             self.cast.things.append(thing)
             self.note(thing, token, subject=self._is_subject(token))
@@ -180,10 +213,18 @@ class Mentions:
             same = [thing for thing in self.cast.things if not thing.animate and thing.seen >= 0]
             if same:
                 return Mention((max(same, key=lambda thing: thing.place),), "a")
-        group = self.cast.last_plural() if head in ("one", "other", "another", "both") else None
+        group = self.cast.last_plural() if head in ("one", "other", "others", "another", "both") else None
+        counted = self._counted(token)
+        if counted != token and (of := self._of(counted)) is not None and of.things:  # "one of the boys"
+            group = of.things[0]
         plural = head in ("both", "all", "some", "many", "few", "others", "several", "most")
         words, kind = (group.words.split()[-1], group.kind) if group is not None else (head, "person")
-        thing = Thing(head, words, kind, "", plural, names={head})
+        if head.endswith("thing"):
+            kind = "thing"
+        plural = plural or head in ("everyone", "everybody")
+        thing = Thing(head, words, kind, "it" if kind == "thing" else "", plural, names={head})
+        if group is not None and group.plural:
+            thing.names |= group.names
         if not plural and head not in lexicon.NEVER:
             self.cast.things.append(thing)
         self.note(thing, token, subject=subject)

