@@ -184,6 +184,11 @@ def _uncounted(answer: Answer, part: Sequence[str]) -> Iterator[str]:
     firsts = [min(scene.sentences, default=0) for scene in answer.plots]
     if firsts != sorted(firsts):
         yield "the plots are not in the order of the story"
+    seen: dict[str, int] = {}
+    for number, scene in enumerate(answer.plots, 1):
+        first = seen.setdefault(f"{sorted(scene.sentences)} {' '.join(scene.text.casefold().split())}", number)
+        if first != number:
+            yield f"plot {number} tells the same as plot {first}"
 
 
 def _wrong(number: int, scene: Scene, part: Sequence[str], characters: Sequence[Character]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 MODEL = "gpt-4o-mini"
 TIMEOUT = 300.0  # seconds; a large model on a small machine takes minutes
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try
+LONGEST_ANSWER = 64 * 2**20  # bytes
 LONGEST_WAIT = 60.0  # a server that asks for more is not waited for
 OTHER_MODEL = "set STORYCLI_LLM_MODEL to another model, or use --llm offline for English"
 
@@ -28,11 +29,38 @@ class TooLong(Exception):
     """The request, or the answer to it, is longer than the model can take."""
 
 
+def connection(key: str, address: str | None, *, seconds: float, retries: int = 0) -> openai.OpenAI:
+    """A client whose answers are complete in ``seconds`` or fail, and which logs no word of what it sends."""
+    logging.getLogger("openai").setLevel(logging.INFO)  # at DEBUG it logs whole requests, with the story in them
+    client = openai.DefaultHttpxClient(event_hooks={"response": [lambda response: _hurry(response, seconds)]})
+    return openai.OpenAI(api_key=key, base_url=address, timeout=seconds, max_retries=retries, http_client=client)
+
+
+def _hurry(response: Any, seconds: float) -> None:
+    """Give the body of a response so long: a server that sends a byte now and then stalls as well."""
+    pieces, until = response.iter_bytes, time.monotonic() + seconds
+
+    def in_time(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+        length = 0
+        for piece in pieces(*args, **kwargs):
+            length += len(piece)
+            if time.monotonic() > until:
+                raise openai.APITimeoutError(response.request)
+            if length > LONGEST_ANSWER:
+                raise openai.APIConnectionError(message="the answer is too long", request=response.request)
+            yield piece
+
+    response.iter_bytes = in_time
+
+
+def _stalled(error: BaseException) -> bool:
+    return isinstance(error, openai.APITimeoutError) or isinstance(error.__cause__, openai.APITimeoutError)
+
+
 class Server:
     """The language model's server. It is asked for JSON in the strictest way that it knows."""
 
     def __init__(self, model: str | None, *, schema: dict[str, Any]):
-        logging.getLogger("openai").setLevel(logging.INFO)  # at DEBUG it logs whole requests, with the story in them
         address = os.environ.get("OPENAI_BASE_URL") or None
         key = os.environ.get("OPENAI_API_KEY", "").strip() or ("none" if address else "")
         if not key:
@@ -41,7 +69,7 @@ class Server:
                 "set OPENAI_API_KEY, or OPENAI_BASE_URL for a local server such as Ollama; or use --llm offline",
             )
         self.host = _host(address) if address else "api.openai.com"
-        self.client = openai.OpenAI(api_key=key, base_url=address, timeout=TIMEOUT, max_retries=0)
+        self.client = connection(key, address, seconds=TIMEOUT)
         self.formats: list[dict[str, Any] | None] = [
             {
                 "type": "json_schema",
@@ -90,7 +118,7 @@ class Server:
                 return request()
             except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
                 asked = _retry_after(error)
-                stalled = isinstance(error, openai.APITimeoutError) and attempt > 0
+                stalled = _stalled(error) and attempt > 0
                 if wait is None or stalled or (asked or 0) > LONGEST_WAIT or _no_credit(error):
                     raise self._failure(error) from None
                 log.info("%s: %s; trying again in %g s", self.host, type(error).__name__, asked or wait)
@@ -131,7 +159,7 @@ class Server:
                 )
             case openai.RateLimitError():
                 return StoryError(f"{who} is busy (429)", "try again later, or use --llm offline")
-            case openai.APITimeoutError():
+            case openai.APIConnectionError() if _stalled(error):
                 return StoryError(
                     f"{who} did not answer within {TIMEOUT:g} seconds", "try a smaller model, or --llm offline"
                 )

@@ -94,10 +94,14 @@ def _offline(texts: Sequence[str], speaker: str) -> Speaker:
 def _service(texts: Sequence[str], speaker: str) -> Speaker:
     import openai
 
+    from storycli.llm_server import connection
+
     key, server = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
     if not key and not server:
         raise StoryError("there is no OPENAI_API_KEY for the speech service", "set it, or use --voice offline")
-    client = openai.OpenAI(api_key=key or "none", timeout=TIMEOUT)  # a server of one's own may need no key
+    client = connection(
+        key or "none", server or None, seconds=TIMEOUT, retries=2
+    )  # a server of one's own may need no key
     model = os.environ.get("STORYCLI_TTS_MODEL", SPEECH_MODEL)
 
     def say(text: str, path: Path) -> None:

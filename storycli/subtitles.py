@@ -16,6 +16,7 @@ STYLE_FIELDS = (  # the whole list, in this order: parsers differ in what they l
 EVENT_FIELDS = "Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text"
 WHITE, NEAR_BLACK = "&H00FFFFFF", "&H00181818"
 BOTTOM, MIDDLE = 2, 5  # Alignment, as on a numeric keypad
+OWN_DIRECTION = -1  # Encoding: libass then reads each line from the side from which its script is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def _ass(captions: Iterable[Caption], size: tuple[int, int], *, height: int, ali
     plain = "0,0,0,0,100,100,0,0"  # not bold, italic, underlined or struck out; no scaling, spacing or turn
     outline = f"1,{max(1, height / 14):.1f},0"
     colours = f"{WHITE},{WHITE},{NEAR_BLACK},{NEAR_BLACK}"
-    style = f"Story,Sans,{height},{colours},{plain},{outline},{alignment},{margin},{margin},{margin},1"
+    style = f"Story,Sans,{height},{colours},{plain},{outline},{alignment},{margin},{margin},{margin},{OWN_DIRECTION}"
     events = []
     for each in captions:
         times = f"{_clock(each.start, '.', 2)},{_clock(each.end, '.', 2)}"

@@ -177,6 +177,21 @@ def test_burnt_subtitles_are_drawn_at_their_time_only(tmp_path, scenes):
     assert change[18:30, :30].max() < 30 and change[:16].max() < 30 and change[32:].max() < 30
 
 
+@pytest.mark.parametrize(("letters", "last"), [("bbbb", -1), ("\u05d0" * 4, 0), ("\u0627\u0644" * 2, 0)])
+def test_a_full_stop_stands_where_its_script_ends(tmp_path, letters, last):
+    video.write(tmp_path / "plain.mp4", np.full((1, 512, 512, 3), 90, np.uint8), 2)
+    options = FilmOptions(subtitles="burn", captions=(Caption(0, 1, f"{letters}."),))
+    try:
+        film.concat([tmp_path / "plain.mp4"], tmp_path / "film.mp4", options)
+    except StoryError as error:
+        pytest.skip(error.message)
+    ink = video.read(tmp_path / "film.mp4")[0].min(axis=-1) > 200
+    columns = np.flatnonzero(ink.any(axis=0))
+    tops = ink[:, columns].argmax(axis=0)
+    assert tops[last] > tops.min() + 8  # a dot is low
+    assert tops[-1 - last] < tops[last] - 4
+
+
 def test_letters_with_a_meaning_in_scripts_are_drawn_as_they_are():
     script = subtitles.ass([Caption(0, 1.5, "{teddy}\\N\n\n says")], (64, 64))
     assert script.endswith("Dialogue: 0,00:00:00.00,00:00:01.50,Story,,0,0,0,,\\{teddy\\}\\\u2060N\\Nsays\n")

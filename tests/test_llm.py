@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -214,6 +215,7 @@ def test_a_server_that_knows_no_schema_is_asked_more_simply(model, refused):
         (json.dumps(ANSWER | {"plots": []}), "no plot tells sentence 1, 2, 3"),
         (json.dumps(ANSWER | {"plots": ANSWER["plots"][:2]}), "no plot tells sentence 3"),
         (json.dumps(ANSWER | {"plots": ANSWER["plots"][::-1]}), "the plots are not in the order of the story"),
+        (json.dumps(ANSWER | {"plots": [ANSWER["plots"][0], *ANSWER["plots"]]}), "plot 2 tells the same as plot 1"),
         (answer(sentences=[1, 2, 9]), "there is no sentence 9, the last one is 3"),
         (answer(action="meet and kill"), 'plot 1: "action" should be a single verb: one plot is one event'),
         (answer(prompt="a {dragon} in a cold forest"), "plot 1: its prompt marks a character that there is not"),
@@ -299,6 +301,28 @@ def test_a_server_that_stalls_is_given_up_after_a_second_try(model, monkeypatch)
     model.answers = [lambda handler: time.sleep(0.6)]
     assert "did not answer within 0.2 seconds" in fails().message
     assert len(model.requests) == 2
+
+
+def test_a_server_that_drips_is_a_server_that_stalls(model, monkeypatch):
+    def drip(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        with suppress(OSError):
+            for _ in range(40):
+                handler.wfile.write(b" ")
+                handler.wfile.flush()
+                time.sleep(0.05)
+
+    monkeypatch.setattr(llm_server, "TIMEOUT", 0.4)
+    model.answers = [drip]
+    assert "did not answer within 0.4 seconds" in fails().message
+    assert len(model.requests) == 2
+
+
+def test_an_answer_without_end_is_given_up(model, monkeypatch):
+    monkeypatch.setattr(llm_server, "LONGEST_ANSWER", 1000)
+    model.answers = [(200, {}, b" " * 5000)]
+    assert "cannot be reached" in fails().message
 
 
 def test_a_dropped_connection_is_tried_again(model):
