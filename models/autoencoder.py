@@ -4,6 +4,7 @@ Frames are coded one by one. The linear part is principal component analysis of 
 convolution; the networks learn what it misses, so training starts from a codec that works.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,26 @@ class Residual(nn.Module):
         return x + self.second(F.silu(self.first(F.silu(self.norm(x)))))
 
 
+def decoder_body(z: int, channels: Sequence[int], blocks: Sequence[int] = (1, 2, 2)) -> list[nn.Module]:
+    """Layers from ``z`` latent channels to features; ``channels`` and residual ``blocks`` at 1/2, 1/4 and 1/8."""
+    half, quarter, eighth = channels
+    return [
+        nn.Conv2d(z, eighth, 3, padding=1),
+        *(Residual(eighth) for _ in range(blocks[2])),
+        nn.Conv2d(eighth, 4 * quarter, 1),
+        nn.PixelShuffle(2),
+        *(Residual(quarter) for _ in range(blocks[1])),
+        nn.Conv2d(quarter, 4 * half, 1),
+        nn.PixelShuffle(2),
+        *(Residual(half) for _ in range(blocks[0])),
+    ]
+
+
+def decoder_head(half: int) -> list[nn.Module]:
+    """Layers from features (n, half, H/2, W/2) to colours (n, 3, H, W)."""
+    return [nn.GroupNorm(8, half), nn.SiLU(), nn.Conv2d(half, 12, 3, padding=1), nn.PixelShuffle(2)]
+
+
 class StorybookAutoencoder(nn.Module):
     """Pixels in [-1, 1] to latents of about unit variance at an eighth of the size, and back."""
 
@@ -55,23 +76,9 @@ class StorybookAutoencoder(nn.Module):
             nn.SiLU(),
             nn.Conv2d(eighth, z, 1),
         )
-        half, quarter, eighth = self.config.decoder_channels
         self.linear_decoder = nn.ConvTranspose2d(z, 3, BLOCK, stride=BLOCK)
         self.decoder = nn.Sequential(
-            nn.Conv2d(z, eighth, 3, padding=1),
-            Residual(eighth),
-            Residual(eighth),
-            nn.Conv2d(eighth, 4 * quarter, 1),
-            nn.PixelShuffle(2),
-            Residual(quarter),
-            Residual(quarter),
-            nn.Conv2d(quarter, 4 * half, 1),
-            nn.PixelShuffle(2),
-            Residual(half),
-            nn.GroupNorm(8, half),
-            nn.SiLU(),
-            nn.Conv2d(half, 12, 3, padding=1),
-            nn.PixelShuffle(2),
+            *decoder_body(z, self.config.decoder_channels), *decoder_head(self.config.decoder_channels[0])
         )
         for last in (self.encoder[-1], self.decoder[-2]):  # corrections start at nothing
             nn.init.zeros_(last.weight)

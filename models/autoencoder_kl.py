@@ -1,6 +1,7 @@
 """Stable Diffusion's autoencoder, frame by frame: diffusers' AutoencoderKL under the published names."""
 
 import re
+from collections.abc import Sequence
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 SCALE = 0.18215  # brings latents to about unit variance
 CHANNELS = (128, 256, 512, 512)
+AT_ONCE = 4 * 256 * 256  # pixels that are coded together: what one pass takes of memory hangs on it
+TILE = 768  # pixels; frames with a longer side are coded in overlapping tiles
 
 
 class FrameAutoencoder(nn.Module):
@@ -23,19 +26,26 @@ class FrameAutoencoder(nn.Module):
             layers_per_block=2,
             latent_channels=4,
         )
+        self.model.enable_tiling()
+        self.model.tile_sample_min_size, self.model.tile_latent_min_size = TILE, TILE // 8
 
     def encode(self, video: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Pixels (b, 3, f, H, W) in [-1, 1] -> scaled latents (b, 4, f, H/8, W/8): the mean, or a draw."""
         frames = rearrange(video, "b c f h w -> (b f) c h w")
-        posteriors = [self.model.encode(frame).latent_dist for frame in frames.split(1)]
+        posteriors = [self.model.encode(some).latent_dist for some in self.in_parts(frames, 1)]
         latents = [p.mean if generator is None else p.sample(generator) for p in posteriors]
         return SCALE * rearrange(torch.cat(latents), "(b f) c h w -> b c f h w", b=len(video))
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents (b, 4, f, h, w) -> pixels (b, 3, f, 8 h, 8 w), about in [-1, 1], not clamped."""
         frames = rearrange(z / SCALE, "b c f h w -> (b f) c h w")
-        pixels = [self.model.decode(frame).sample for frame in frames.split(1)]
+        pixels = [self.model.decode(some).sample for some in self.in_parts(frames, 8)]
         return rearrange(torch.cat(pixels), "(b f) c h w -> b c f h w", b=len(z))
+
+    def in_parts(self, frames: Tensor, scale: int) -> Sequence[Tensor]:
+        """As many of the frames (n, c, h, w), whose pixels are ``scale`` times finer, as memory is meant for."""
+        pixels = frames.shape[2] * frames.shape[3] * scale**2
+        return frames.contiguous(memory_format=torch.channels_last).split(max(1, AT_ONCE // pixels))
 
 
 # The published names to diffusers', applied in this order.

@@ -68,7 +68,7 @@ def read_state_dict(path: Path | str) -> StateDict:
     if not path.is_file():
         raise WeightsError(f"there are no weights at {path}")
     try:
-        stored = load_file(path) if path.suffix == ".safetensors" else _read_torch(path)
+        stored = load_file(path) if _is_safetensors(path) else _read_torch(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", AGAIN) from error
     if isinstance(stored, Mapping):
@@ -82,6 +82,13 @@ def read_state_dict(path: Path | str) -> StateDict:
     if all(key.startswith("module.") for key in stored):
         return {key.removeprefix("module."): tensor for key, tensor in stored.items()}
     return dict(stored)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its beginning, the length of a header in JSON; files keep their kind when they are renamed."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return path.suffix == ".safetensors" or (start[8:] == b"{" and int.from_bytes(start[:8], "little") < 2**27)
 
 
 def _read_torch(path: Path) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.schedule import eps_from_v
+from models.times import ddim_times, dpm_times
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 Step = tuple[int, Tensor, Tensor]
@@ -23,8 +24,11 @@ def guided(denoise: Denoise, scale: float) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022) in one forward pass: eps_u + scale (eps_c - eps_u).
 
     ``denoise`` is called with the batch twice over, (2b, ...): the first half is to be conditioned on the
-    prompts, the second half on the negative or empty ones.
+    prompts, the second half on the negative or empty ones. At scale 1 these cancel: it is called with the first half
+    alone.
     """
+    if scale == 1:
+        return denoise
 
     def guided_denoise(x: Tensor, t: Tensor) -> Tensor:
         cond, uncond = denoise(torch.cat([x, x]), torch.cat([t, t])).chunk(2)
@@ -54,21 +58,6 @@ def clip_noise(
         return own
     common = gaussian((*shape[:2], 1, *shape[3:]), generator, device)
     return shared**0.5 * common + (1 - shared) ** 0.5 * own
-
-
-def ddim_times(num_steps: int, total: int = 1000) -> list[int]:
-    """The times that DDIM visits, falling: every c-th from 1 up, c = total // num_steps (as in ldm).
-
-    There are ceil(total / c) of them, which is more than ``num_steps`` unless it divides ``total``. Raises
-    ValueError for counts whose last time would lie beyond the schedule.
-    """
-    if not 1 <= num_steps <= total:
-        raise ValueError(f"DDIM takes between 1 and {total} steps, not {num_steps}")
-    stride = total // num_steps
-    times = [t + 1 for t in range(0, total, stride)]
-    if times[-1] >= total:
-        raise ValueError(f"{num_steps} DDIM steps run past a schedule of {total}: take a divisor of {total}")
-    return times[::-1]
 
 
 @torch.no_grad()
@@ -102,13 +91,6 @@ def ddim(
             z = noise[i] if noise is not None else torch.randn(x.shape, generator=generator, dtype=x.dtype)
             x = x + sigma * z.to(x.device)
         yield i, x, x0
-
-
-def dpm_times(num_steps: int, total: int = 1000) -> list[int]:
-    """num_steps + 1 times from total - 1 down to 0. Raises ValueError when they would not be distinct."""
-    if not 1 <= num_steps < total:
-        raise ValueError(f"DPM-Solver++ takes between 1 and {total - 1} steps, not {num_steps}")
-    return [round((total - 1) * (1 - i / num_steps)) for i in range(num_steps + 1)]
 
 
 @torch.no_grad()

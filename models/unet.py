@@ -151,7 +151,7 @@ class VideoUNet(nn.Module):
             raise ValueError(f"{len(structure)} structure features for {len(self.structure_blocks)} levels")
 
         # Encoder
-        h = rearrange(x, "b c f h w -> (b f) c h w")
+        h = rearrange(x, "b c f h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         skips = []
         for index, block in enumerate(self.input_blocks):
             h = self.run(block, h, emb, context, context_mask, f)

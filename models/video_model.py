@@ -38,13 +38,18 @@ class VideoModel:
         return self.autoencoder.decode(z)
 
     def to(self, device: torch.device | str, *names: str) -> "VideoModel":
-        """The same model on a device, or the named parts of it; convolutions laid out channels-last."""
+        """The same model on a device, or the named parts of it; convolutions laid out channels-last.
+
+        On a CPU the U-Net keeps the layout, and with it the memory, of its file: activations alone decide there.
+        """
         moved: dict[str, Any] = {}
         for name in PARTS:
             part = getattr(self, name)
             if part is not None and name in (names or PARTS):
                 part = part.to(device)
-            moved[name] = part and part.to(memory_format=torch.channels_last)
+            if part is not None and not (name == "unet" and next(part.parameters()).device.type == "cpu"):
+                part = part.to(memory_format=torch.channels_last)
+            moved[name] = part
         return replace(self, **moved)
 
     @property
@@ -56,17 +61,24 @@ class VideoModel:
     def at_work(self, *names: str) -> Iterator[None]:
         """Parts beside the U-Net while they are needed, and then back where they were: idle ones cost a GPU no memory.
 
-        Parts that are there already, as all are on a CPU, are left alone.
+        Parts that are there already, as all are on a CPU, are left alone. What is moved is a copy: the weights at home
+        stay as they are, in the memory of their file where they were mapped from one.
         """
         parts = [part for name in names if (part := getattr(self, name)) is not None]
-        homes = {part: weight.device for part in parts if (weight := next(part.parameters(), None)) is not None}
-        away = {part: home for part, home in homes.items() if home != self.device}
+        layers = [layer for part in parts for layer in part.modules()]
+        homes = [
+            (tensors, name, tensor)
+            for layer in layers
+            for tensors in (layer._parameters, layer._buffers)
+            for name, tensor in tensors.items()
+            if tensor is not None and tensor.device != self.device
+        ]
         try:
             with torch.inference_mode(False):  # weights moved in inference mode could not be trained through later
-                for part in away:
-                    part.to(self.device)
+                for tensors, name, tensor in homes:
+                    there = tensor.detach().to(self.device)
+                    tensors[name] = nn.Parameter(there, False) if isinstance(tensor, nn.Parameter) else there
             yield
         finally:
-            with torch.inference_mode(False):
-                for part, home in away.items():
-                    part.to(home)
+            for tensors, name, tensor in homes:
+                tensors[name] = tensor

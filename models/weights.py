@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from models.autoencoder import StorybookAutoencoder
     from models.depth_net import DepthAnything, DptHybrid
     from models.frozen_in_time import FrozenInTime
+    from models.image_text import ImageText
     from models.text import MiniLM
     from models.video_model import VideoModel
 
@@ -36,6 +37,7 @@ __all__ = [
     "load_autoencoder",
     "load_depth",
     "load_frozen_in_time",
+    "load_image_text",
     "load_lvdm",
     "load_minilm",
     "load_storybook",
@@ -167,6 +169,20 @@ def load_frozen_in_time(path: Path | str, num_frames: int | None = None, tempora
     state[key] = resize_temporal(state[key], num_frames, temporal)
     network = build(FrozenInTime, replace(PUBLISHED, num_frames=num_frames))
     fill(network, state, path)
+    return network.requires_grad_(False)
+
+
+def load_image_text(folder: Path | str) -> "ImageText":
+    """CLIP or SigLIP from a folder of transformers', frozen and in evaluation mode. Raises WeightsError."""
+    from models.image_text import ImageText
+
+    folder = Path(folder)
+    try:
+        network = build(ImageText, folder)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{folder} is not a folder of CLIP or SigLIP: {error}", OTHER_MODEL) from error
+    state = read_state_dict(folder / "model.safetensors")
+    fill(network.model, {k: v for k, v in state.items() if not k.endswith(".position_ids")}, folder)
     return network.requires_grad_(False)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import golden_weights as golden
@@ -17,11 +18,13 @@ from tiny import video_model
 from models import precision, unet
 from models.personal import TimeInv, add_branches, remove_branches, word_start
 from models.sampler import gaussian
-from storycli import characters, video
-from storycli.characters import CharacterConfig, Views, config_for, encode_views, load_character, personal_loss
+from storycli import characters, personalise, stages, video
+from storycli.characters import load_character
 from storycli.errors import StoryError
+from storycli.personalise import CharacterConfig, config_for, personal_loss
 from storycli.render import Renderer, load_model, sample, to_frames
 from storycli.story import Character
+from storycli.views import Views, encode_views
 
 OPTIONS = {"seed": 3, "steps": 2, "guidance": 9.0, "tau": 0.0, "sampler": "ddim"}
 
@@ -117,7 +120,9 @@ def test_a_number_of_steps_that_a_sampler_cannot_take_is_refused(model, sampler,
     assert "--steps" in caught.value.hint
 
 
-@pytest.mark.parametrize(("f", "height", "width"), [(1, 64, 64), (18, 64, 64), (2, 128, 192)])
+@pytest.mark.parametrize(
+    ("f", "height", "width"), [(1, 64, 64), (8, 64, 64), (24, 64, 64), (64, 64, 64), (2, 128, 192)]
+)
 def test_clips_have_the_length_and_the_size_of_their_depth(model, f, height, width):
     latents = sample(model, "a rider", depth(f, height, width), **OPTIONS)
     assert latents.shape == (1, 4, f, height // 8, width // 8)
@@ -148,8 +153,9 @@ def test_decoding_a_few_frames_at_a_time_changes_nothing(model, exact):
 
 @pytest.fixture
 def copied(home, tmp_path, monkeypatch):
-    """The files once more, to be spoilt."""
+    """The files once more, to be spoilt; no renderer has them loaded."""
     monkeypatch.setenv("STORYCLI_HOME", str(tmp_path))
+    stages._renderer.cache_clear()
     return Path(shutil.copytree(home / "weights" / "lvdm", tmp_path / "weights" / "lvdm"))
 
 
@@ -169,20 +175,59 @@ def test_weights_of_another_shape_are_refused(copied):
         Renderer("lvdm", "cpu")
 
 
-class Traveller(torch.nn.Linear):
-    """A part that notes where it is sent, and stays."""
+def damaged(folder: Path, harm: str, target: Path) -> None:
+    base = folder / "model_rm_wtm.ckpt"
+    whole = base.read_bytes()
+    if harm == "half of it":
+        base.write_bytes(whole[: len(whole) // 2])
+    elif harm == "a page":
+        base.write_text("<!DOCTYPE html><html>Sign in</html>")
+    elif harm == "a program":
+        torch.save({"state_dict": Program(target)}, base)
+    else:
+        base.rename(folder / "model_rm_wtm.ckpt.part")
 
-    def __init__(self):
-        super().__init__(1, 1)
-        self.trips = []
 
-    def to(self, device):
-        self.trips.append((str(device), torch.is_inference_mode_enabled()))
-        return self
+class Program:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.mkdir, (self.target,)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ("half of it", "is cut short"),
+        ("a page", "is not a weights file"),
+        ("a program", "is refused"),
+        ("half downloaded", "not here: model_rm_wtm.ckpt"),
+    ],
+)
+def test_damaged_weights_end_in_an_error_and_nothing_is_run_or_left(copied, run, tmp_path, harm, message):
+    library.clip(tmp_path / "ride.mp4", size=(96, 64))
+    (tmp_path / "board.yaml").write_text(
+        "version: 1\ntitle: A ride\nplots: [{text: A ride., query: a ride, prompt: a rider, reference: ride.mp4}]\n"
+    )
+    damaged(copied, harm, tmp_path / "ran")
+    done = run("render", "board.yaml", "--model", "lvdm", "--device", "cpu", "--size", "64x64", "--frames", 1)
+    assert done.code == 1
+    assert message in done.err
+    assert not (tmp_path / "ran").exists() and not list(tmp_path.glob("*film*.mp4"))
+    assert not [path for path in copied.iterdir() if path.name.startswith(".model")]
+
+
+def test_a_compiled_model_makes_the_same_clip(model, exact, monkeypatch):
+    expected = sample(model, "a rider", depth(), **OPTIONS)
+    compiled = torch.compile(model.unet, backend="eager", fullgraph=True)
+    torch.testing.assert_close(
+        sample(replace(model, unet=compiled), "a rider", depth(), **OPTIONS), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_part_is_beside_the_unet_only_while_it_works(model):
-    away, near = Traveller(), Traveller().to_empty(device="meta")
+    away, near = torch.nn.BatchNorm1d(2), torch.nn.Linear(1, 1, device="meta")
     far = type(model)(
         unet=torch.nn.Linear(1, 1, device="meta"),
         structure=near,
@@ -190,21 +235,33 @@ def test_a_part_is_beside_the_unet_only_while_it_works(model):
         text=away,
         alpha_bar=model.alpha_bar,
     )
-    work = far.at_work("text", "structure", "upscaler")
-    with torch.inference_mode():
-        work.__enter__()
-        assert away.trips == [("meta", False)]
-        work.__exit__(None, None, None)
-    assert away.trips == [("meta", False), ("cpu", False)]
-    assert near.trips == []
+    home, there = dict(away.state_dict(keep_vars=True)), near.weight
+    with torch.inference_mode(), far.at_work("text", "structure", "upscaler"):
+        assert {tensor.device.type for tensor in away.state_dict().values()} == {"meta"}
+        assert not away.weight.is_inference()  # which could not be trained through
+        assert near.weight is there
+    assert all(tensor is home[name] for name, tensor in away.state_dict(keep_vars=True).items())
 
 
 def test_on_one_device_no_part_moves(model):
-    text = Traveller()
-    here = type(model)(unet=model.unet, structure=None, autoencoder=None, text=text, alpha_bar=model.alpha_bar)
-    with here.at_work("text"):
-        pass
-    assert text.trips == []
+    before = model.text.state_dict(keep_vars=True)
+    with model.at_work("text"):
+        assert all(tensor is before[name] for name, tensor in model.text.state_dict(keep_vars=True).items())
+
+
+def test_the_unet_stays_in_the_memory_of_its_file_on_a_cpu(model):
+    before = {name: weight.data_ptr() for name, weight in model.unet.state_dict().items()}
+    assert {name: weight.data_ptr() for name, weight in model.to("cpu").unet.state_dict().items()} == before
+
+
+def test_without_guidance_the_prompt_is_all_that_is_denoised(model, exact, monkeypatch):
+    seen = []
+    hook = model.unet.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), len(args[2]))))
+    plain = sample(model, "a rider", depth(), **OPTIONS | {"guidance": 1.0})
+    hook.remove()
+    assert set(seen) == {(1, 1)}
+    almost = sample(model, "a rider", depth(), **OPTIONS | {"guidance": 1 + 1e-6})
+    torch.testing.assert_close(plain, almost, rtol=1e-3, atol=1e-3)
 
 
 # Characters
@@ -269,7 +326,7 @@ def test_a_picture_is_a_still_clip_with_its_own_still_depth(model, learner, monk
     hooks = [
         getattr(model, part).register_forward_pre_hook(watch(part), with_kwargs=True) for part in ("structure", "unet")
     ]
-    monkeypatch.setattr(characters, "clip_noise", lambda shape, *_: torch.zeros(shape))
+    monkeypatch.setattr(personalise, "clip_noise", lambda shape, *_: torch.zeros(shape))
     others = Views(golden.randn(2, 1, 4, 4, 8, 16), depth(4), torch.ones(1, 1, 4, 8, 16), ["a dog"])
     learn(model, word, views, others)
     for hook in hooks:

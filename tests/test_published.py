@@ -211,6 +211,20 @@ def test_the_autoencoder_can_draw_from_its_posterior(frames):
     assert not torch.allclose(mean, drawn)
 
 
+@torch.no_grad()
+def test_large_frames_are_coded_in_tiles_that_overlap(monkeypatch):
+    monkeypatch.setattr(autoencoder_kl, "TILE", 64)
+    torch.manual_seed(0)
+    small = autoencoder_kl.FrameAutoencoder((32, 32, 32, 32)).eval()
+    z = golden.randn(9, 1, 4, 2, 12, 12)
+    pixels = small.decode(z)
+    assert pixels.shape == (1, 3, 2, 96, 96)
+    alone = small.decode(z[..., :8, :8])
+    torch.testing.assert_close(pixels[..., :48, :48], alone[..., :48, :48])  # a quarter of a tile is shared
+    assert not torch.allclose(pixels[..., 48:64, :48], alone[..., 48:64, :48])
+    assert small.encode(pixels).shape == z.shape
+
+
 @pytest.fixture(scope="module")
 def clip():
     network = build(text.ClipText)

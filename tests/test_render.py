@@ -38,6 +38,15 @@ def test_the_same_seed_gives_the_same_clip_and_another_seed_another(model):
     assert not torch.allclose(first, sample(model, "a bear", depth(), **OPTIONS | {"seed": 1}))
 
 
+def test_clips_of_several_seeds_are_those_of_each_seed_alone(model):
+    cast = {"teddy": hero(model, strength=0.5)}
+    both = sample(model, "{teddy} walks", depth(), cast=cast, **OPTIONS | {"seed": [3, 4]})
+    assert both.shape == (2, 4, 3, 8, 8)
+    for seed, clip in zip((3, 4), both, strict=True):
+        alone = sample(model, "{teddy} walks", depth(), cast=cast, **OPTIONS | {"seed": seed})
+        torch.testing.assert_close(clip[None], alone, atol=2e-2, rtol=2e-2)  # bf16 adds up in another order
+
+
 def test_structure_acts_down_to_tau_and_not_below(model):
     seen = []
     real = model.unet.forward
