@@ -182,6 +182,10 @@ class FrozenInTime(nn.Module):
         self.txt_proj = nn.Sequential(first, nn.Linear(config.text_dim, config.embed_dim))
         self.vid_proj = nn.Sequential(nn.Linear(config.dim, config.embed_dim))
 
+    def preprocess(self, video: Tensor) -> Tensor:
+        """Pixels (b, 3, f, H, W) in [-1, 1] -> what ``encode_video`` takes; see the function of this name."""
+        return preprocess(video, self.config)
+
     def encode_video(self, frames: Tensor) -> Tensor:
         """frames (b, 3, f, H, W) as ``preprocess`` makes them -> (b, embed_dim)."""
         return self.vid_proj(self.video_model(frames))

@@ -17,11 +17,10 @@ from models import weights
 from models.depth_net import DepthNetwork, estimate, scale_clip, scale_frames
 from models.depth_small import DepthSmall, DepthSmallConfig
 from models.precision import pick_device
-from storycli import catalogue, config
+from storycli import catalogue
 from storycli.errors import StoryError
 
 Name = Literal["storybook", "dpt_hybrid", "depth_anything_v2_small"]
-GOES_WITH = {"lvdm": "dpt_hybrid"}  # the network that a video model learnt with, where it has another name
 AT_ONCE = 8  # frames through the network together
 CUT = 0.01  # of a clip's pixels at either end, which do not set its scale
 SAME_COLOUR = 0.04  # of the range of a colour; what changes by less is taken to stand still
@@ -40,7 +39,7 @@ class DepthEstimator:
     def __init__(self, name: Name = "storybook", device: str = "auto", path: Path | None = None):
         self.device = pick_device(device)
         try:
-            self.network = load(GOES_WITH.get(name, name), path).to(self.device)
+            self.network = load(catalogue.LEARNT_WITH.get(name, name), path).to(self.device)
         except weights.WeightsError as error:
             raise StoryError(error.message, error.hint) from error
 
@@ -81,9 +80,9 @@ def load(name: str, path: Path | None = None) -> DepthNetwork:
         case "dpt_hybrid":
             return weights.load_depth(path or catalogue.named("lvdm").folder / "dpt_hybrid-midas.pt")
         case "depth_anything_v2_small":
-            path = path or config.home() / "weights" / "depth-anything-v2-small"
+            path = path or catalogue.weights("depth-anything-v2-small").folder
             if not path.is_dir():
-                raise StoryError(f"{path} is not there", "It holds config.json and model.safetensors of that model.")
+                raise StoryError(f"{path} is not there", "storycli models pull depth-anything-v2-small")
             return weights.load_depth(path)
     raise StoryError(
         f"there is no depth network named {name}", "There are storybook, dpt_hybrid, depth_anything_v2_small."

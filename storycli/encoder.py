@@ -1,10 +1,12 @@
-"""The network that puts clips and sentences into one space: the built-in one, or Frozen in Time as published.
+"""The network that puts clips and sentences into one space: the built-in one, Frozen in Time, CLIP or SigLIP.
 
 Sentences go through numpy when they can: a search then needs no torch.
 """
 
+import functools
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,28 +19,35 @@ from storycli.errors import StoryError
 from storycli.sentences import minilm
 
 BUILT_IN = Path(__file__).parent.parent / "models" / "weights" / "storybook-retrieval.safetensors"
+PIECES, PIECE = 64, 2**18  # of a large file of weights that its digest looks at, and their bytes
 
 
 class Encoder:
-    """A Frozen in Time network from a file of weights.
+    """A network from a file of Frozen in Time, or from a folder of CLIP or SigLIP as transformers keeps them.
 
-    ``digest`` (the sha256 of the file) says which embeddings belong together. Raises StoryError when there is no such
-    file.
+    ``digest`` says which embeddings belong together. Raises StoryError when there are no such weights.
     """
 
     def __init__(self, path: Path = BUILT_IN, device: str = "cpu"):
         self.path, self.device = path, device
         self._loading = threading.Lock()
         try:
-            with path.open("rb") as file:
-                self.digest = hashlib.file_digest(file, "sha256").hexdigest()
+            self.digest = weights_digest(path / "model.safetensors" if path.is_dir() else path)
         except OSError as error:
-            raise StoryError(f"{path}: the retrieval weights cannot be read: {error.strerror}") from error
+            raise StoryError(
+                f"{path}: the retrieval weights cannot be read: {error.strerror}",
+                "An index answers only to the weights that made it: bring them back, or index again.",
+            ) from error
+
+    def __reduce__(self):
+        return shared, (self.path, self.device)  # another process makes one of its own, once
 
     @property
     def identity(self) -> dict[str, str]:
-        """What an index remembers of the encoder that made it."""
-        return {"name": self.path.stem, "digest": self.digest}
+        """What an index remembers of the encoder that made it; the built-in one is wherever storycli is."""
+        where = "" if self.path == BUILT_IN else os.path.abspath(self.path)
+        name = self.path.name if self.path.is_dir() else self.path.stem
+        return {"name": name, "digest": self.digest, "weights": where}
 
     @cached_property
     def _projection(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -54,7 +63,7 @@ class Encoder:
 
     @property
     def network(self):
-        """The torch module, for clips; several threads may ask for it."""
+        """The torch module, for clips, on ``device``; several threads may ask for it."""
         with self._loading:
             return self._network
 
@@ -62,8 +71,12 @@ class Encoder:
     def _network(self):
         from models import weights
         from models.frozen_in_time import FrozenInTime, FrozenInTimeConfig
+        from models.precision import pick_device
 
+        self.device = str(pick_device(self.device))
         try:
+            if self.path.is_dir():
+                return weights.load_image_text(self.path).to(self.device)
             if self._projection is not None:
                 return weights.load(self.path, FrozenInTime, FrozenInTimeConfig).to(self.device)
             return weights.load_frozen_in_time(self.path).to(self.device)
@@ -77,25 +90,26 @@ class Encoder:
             return unit(minilm().embed(sentences) @ weight.T + bias)
         import torch
 
+        network = self.network
+        tokens = (part if part is None else part.to(self.device) for part in network.tokenize(sentences))
         with torch.inference_mode():
-            return unit(self.network.encode_text(*self.network.tokenize(sentences)).numpy())
+            return unit(network.encode_text(*tokens).float().cpu().numpy())
 
     def embed_clips(self, clips: Sequence[np.ndarray], at_once: int = 16) -> np.ndarray:
         """Clips of at most ``num_frames`` frames uint8 (f, h, w, 3), all of one size, -> (n, d) float32 of length 1."""
         import torch
         from einops import rearrange
 
-        from models.frozen_in_time import preprocess
+        network, vectors = self.network, []
 
         def prepared(clip: np.ndarray):
             pixels = torch.from_numpy(clip).to(self.device).float() / 127.5 - 1
-            return preprocess(rearrange(pixels, "f h w c -> 1 c f h w"), self.network.config)
+            return network.preprocess(rearrange(pixels, "f h w c -> 1 c f h w"))
 
-        vectors = []
         with torch.inference_mode():
             for start in range(0, len(clips), at_once):
                 batch = torch.cat([prepared(clip) for clip in clips[start : start + at_once]])
-                vectors.append(self.network.encode_video(batch).float().cpu().numpy())
+                vectors.append(network.encode_video(batch).float().cpu().numpy())
         return unit(np.concatenate(vectors))
 
     def sample(self, start: int, end: int) -> list[int]:
@@ -110,5 +124,24 @@ class Encoder:
         return max(1, round(width * scale)), max(1, round(height * scale))
 
 
+def weights_digest(path: Path) -> str:
+    """The sha256 of a file; of a large one, of its size and of pieces spread over it, as every search asks for it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= 2 * PIECES * PIECE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        content = hashlib.sha256(str(size).encode())
+        for number in range(PIECES):
+            file.seek((size - PIECE) * number // (PIECES - 1))
+            content.update(file.read(PIECE))
+    return content.hexdigest()
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
+
+
+@functools.cache
+def shared(path: Path, device: str) -> Encoder:
+    """The encoder of these weights that all work of this process shares."""
+    return Encoder(path, device)

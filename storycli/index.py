@@ -2,9 +2,14 @@
 
 Every change is one atomic version of the table, and all shots of a file are written in one change: whenever a run is
 killed, each file is in whole or not at all. The table says which encoder its vectors came from.
+
+A small table is searched exactly. In a large one the vectors are sorted into parts, and a search compares those of the
+nearest parts, exactly: sentences lie in another region of the space than clips, so codes fitted to clips would
+misjudge them.
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +22,21 @@ import filelock
 import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.index import FTS
+from lancedb.index import FTS, IvfFlat
 
 from storycli.errors import StoryError
 from storycli.story import Clip
 
+TABLE = "clips"
 SENTENCE = 384  # width of a sentence embedding
 KEEP_VERSIONS = timedelta(hours=1)  # for those who are reading one while it is replaced
 HALF = pa.float16()
+
+VECTORS = ("visual", "said")
+EXACT = 100_000  # rows up to which all vectors are compared
+PROBES = 128  # parts that a search looks into, more than clips would need: tests/benchmarks/bench_search.py
+SAMPLE, ROUNDS = 32, 10  # vectors a part by which the parts are found, and rounds of k-means
+CACHE = 2**28  # bytes of parts and word lists that stay in memory
 
 Row = dict[str, Any]
 
@@ -68,6 +80,7 @@ def schema(embedding: int, encoder: Mapping[str, str]) -> pa.Schema:
             ("motion", pa.float32()),  # picture widths a second
             ("shake", pa.float32()),  # picture widths a second
             ("look", pa.int64()),  # see shots.look
+            ("thumbnail", pa.binary()),  # JPEG of the middle
             ("caption", pa.string()),
             ("source", pa.string()),
             ("licence", pa.string()),
@@ -86,23 +99,14 @@ class Index:
     folder holds something else.
     """
 
-    TABLE = "clips"
-
     def __init__(self, folder: Path, encoder: Mapping[str, str]):
         self.folder, self.encoder = folder, dict(encoder)
 
     @cached_property
     def table(self) -> lancedb.table.Table | None:
-        if not (self.folder / f"{self.TABLE}.lance").is_dir():
-            return None
-        try:
-            table = lancedb.connect(self.folder).open_table(self.TABLE)
-            stored = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        except (ValueError, RuntimeError, OSError) as error:
-            raise StoryError(
-                f"the index in {self.folder} cannot be read", "Delete that folder and index again."
-            ) from error
-        if stored.get("digest") != self.encoder["digest"]:
+        table = open_table(self.folder)
+        stored = told_by(table)
+        if table is not None and stored.get("digest") != self.encoder["digest"]:
             raise StoryError(
                 f"the index in {self.folder} was made with other retrieval weights ({stored.get('name')})",
                 "Use those weights, or delete the folder and index again.",
@@ -160,7 +164,7 @@ class Index:
             return
         if self.table is None:
             columns = schema(len(rows[0]["visual"]), self.encoder)
-            self.table = lancedb.connect(self.folder).create_table(self.TABLE, schema=columns)
+            self.table = connect(self.folder).create_table(TABLE, schema=columns)
             self.table.create_index("words", config=FTS(stem=True, remove_stop_words=True, with_position=False))
         self.table.add(as_arrow(rows, self.table.schema))
 
@@ -175,33 +179,95 @@ class Index:
             self.table.delete("id IN (" + ", ".join(map(quoted, ids)) + ")")
 
     def tidy(self) -> None:
-        """Brings the full-text index up to date, packs small pieces together, and forgets old versions."""
+        """Brings what is searched by up to date, packs small pieces together, and forgets old versions."""
         if self.table:
             self.table.optimize(cleanup_older_than=KEEP_VERSIONS)
+            if count := parts(len(self)):
+                self.sort(count)
+
+    def sort(self, count: int) -> None:
+        """Sorts the vectors into ``count`` parts, if they are not; ``tidy`` then puts new rows into these.
+
+        An index is named by its column and its parts.
+        """
+        there = {index.name: index.columns for index in self.table.list_indices()}
+        for column in VECTORS:
+            name = f"{column}_{count}"
+            if name not in there:
+                how = IvfFlat(distance_type="dot", num_partitions=count, sample_rate=SAMPLE, max_iterations=ROUNDS)
+                self.table.create_index(column, config=how, name=name)
+            for old in there:
+                if there[old] == [column] and old != name:
+                    self.table.drop_index(old)
 
     # ---- search ----------------------------------------------------------------------------------------------
 
-    def nearest(self, column: str, vector: np.ndarray, count: int, where: str | None) -> pa.Table:
-        """The rows whose vector in ``column`` has the largest product with ``vector``; found exactly."""
+    def nearest(
+        self, column: str, vector: np.ndarray, count: int, where: str | None = None, *, exact: bool = False
+    ) -> list[int]:
+        """The rows whose vector in ``column`` has the largest product with ``vector``, best first.
+
+        In a large table those of a few parts, or of as many as it takes to find ``count`` rows ``where`` something
+        holds; ``exact`` compares all.
+        """
         query = self.table.search(vector, vector_column_name=column).distance_type("dot")
-        return self._run(query, count, where, "_distance")
+        query = query.bypass_vector_index() if exact else query.minimum_nprobes(PROBES).maximum_nprobes(0)
+        return _rows(query, count, where, "_distance")
 
-    def matching(self, text: str, count: int, where: str | None) -> pa.Table:
-        """The rows with the best full-text match in ``words``."""
-        return self._run(self.table.search(text, query_type="fts", fts_columns="words"), count, where, "_score")
+    def matching(self, text: str, count: int, where: str | None = None) -> list[int]:
+        """The rows with the best full-text match in ``words``, best first."""
+        return _rows(self.table.search(text, query_type="fts", fts_columns="words"), count, where, "_score")
 
-    def _run(self, query, count: int, where: str | None, measure: str) -> pa.Table:
-        columns = [name for name in self.table.schema.names if name not in ("digest", "size", "modified")]
-        if where:
-            query = query.where(where)
-        return query.limit(count).select([*columns, measure]).to_arrow().select(columns)
+    def take(self, rows: Iterable[int]) -> pa.Table:
+        """What is stored of some rows, in the order of their ids, each once."""
+        columns = [name for name in self.table.schema.names if name not in ("digest", "size", "modified", "thumbnail")]
+        return self.table.take_row_ids(sorted(set(rows))).select(columns).to_arrow().sort_by("id")
+
+
+def _rows(query, count: int, where: str | None, measure: str) -> list[int]:
+    """The numbers of the rows that a query finds; they hold for this version of the table."""
+    if where:
+        query = query.where(where)
+    return query.limit(count).select([measure]).with_row_id(True).to_arrow()["_rowid"].to_pylist()
+
+
+def parts(rows: int) -> int:
+    """Into how many parts a table is sorted: about the square root of its rows, a power of two; 0 = none."""
+    return 2 ** round(math.log2(rows) / 2) if rows > EXACT else 0
+
+
+def connect(folder: Path) -> lancedb.DBConnection:
+    """LanceDB with a bound on what it keeps in memory."""
+    return lancedb.connect(folder, session=lancedb.Session(CACHE, CACHE))
+
+
+def open_table(folder: Path) -> lancedb.table.Table | None:
+    """The table in a folder, if there is one. Raises StoryError when it cannot be read."""
+    if not (folder / f"{TABLE}.lance").is_dir():
+        return None
+    try:
+        return connect(folder).open_table(TABLE)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise StoryError(f"the index in {folder} cannot be read", "Delete that folder and index again.") from error
+
+
+def told_by(table: lancedb.table.Table | None) -> dict[str, str]:
+    """What a table says of the encoder that its vectors came from."""
+    stored = table.schema.metadata if table is not None else None
+    return {key.decode(): value.decode() for key, value in (stored or {}).items()}
+
+
+def weights_of(folder: Path) -> Path | None:
+    """The retrieval weights that the index in a folder was made with, unless they were the built-in ones."""
+    where = told_by(open_table(folder)).get("weights")
+    return Path(where) if where else None
 
 
 def as_arrow(rows: Sequence[Row], columns: pa.Schema) -> pa.Table:
     """Rows as a table; vectors are stored in half precision."""
     arrays = []
     for column in columns:
-        values = [row[column.name] for row in rows]
+        values = [row.get(column.name) for row in rows]
         if pa.types.is_fixed_size_list(column.type):
             flat = pa.array(np.concatenate(values).astype(np.float16))
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, column.type.list_size))

@@ -2,16 +2,17 @@
 
 import hashlib
 import logging
-import os
+import stat
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from storycli import cluster, shards
 from storycli.encoder import Encoder
 from storycli.errors import StoryError
 from storycli.index import SENTENCE, Index, IndexedFile, Row, Told
@@ -21,6 +22,8 @@ from storycli.sources import Failure, Source, name_words
 log = logging.getLogger(__name__)
 
 WRITE_EVERY = 5.0  # seconds; what a killed run loses at most
+AT_ONCE = 16  # shots whose frames are in memory
+FEW = 16  # files that are not worth starting processes for
 Progress = Callable[[int, int, Path], None]
 
 
@@ -46,93 +49,144 @@ class Content:
     size: int
     modified: int
     digest: str
-    shots: tuple[tuple[Row, np.ndarray], ...] = ()
+    shots: tuple[Row, ...] = ()
 
 
-class Update:
-    """One run over some files. Rows are written every few seconds and when the run ends, however it ends."""
+# ---- what workers do, each file for itself -----------------------------------------------------------------------
 
-    def __init__(self, index: Index, encoder: Encoder):
-        self.index, self.encoder = index, encoder
-        self.report = Report()
-        self.known = {file.digest: file for file in index.files()}
-        self.at = {file.path: file for file in self.known.values()}
-        self.digests: dict[str, str] = {}  # of the files met in this run; empty when unreadable
-        self.inserts: list[Row] = []
-        self.changes: dict[str, Row] = {}
-        self.written = time.monotonic()
 
-    def run(self, found: list[Source | Failure], progress: Progress | None) -> Report:
-        failures = [item for item in found if isinstance(item, Failure)]
-        sources = [item for item in found if isinstance(item, Source)]
-        try:
-            for done, (source, content) in enumerate(in_order(self.examine, sources), 1):
-                try:
-                    self.take(content.result())
-                except StoryError as error:
-                    failures.append(Failure(source.path, error.message))
-                except Exception as error:  # one file must not end the work on thousands
-                    log.exception("a file failed in a new way")
-                    failures.append(Failure(source.path, f"{source.path} cannot be indexed: {error!r}"))
-                if progress:
-                    progress(done, len(sources), source.path)
-                if time.monotonic() - self.written > WRITE_EVERY:
-                    self.write()
-        finally:
-            self.write()
-        self.remove_stale()
-        self.index.tidy()
-        self.report.failures = tuple(failures)
-        return self.report
+def examine(encoder: Encoder, source: Source, known: frozenset[str]) -> Content:
+    """Finds out what a file holds, and looks at its shots unless its digest is ``known``.
 
-    # ---- beside each other, in threads -----------------------------------------------------------------------
+    Raises StoryError with the reason if it cannot.
+    """
+    try:
+        state = shards.state(source.path)
+        digest = content_digest(source.path)
+    except OSError as error:
+        raise StoryError(f"{source.path} {why_not(error)}") from error
+    rows = () if digest in known else tuple(rows_of(encoder, source.path, digest))
+    return Content(source, state.st_size, state.st_mtime_ns, digest, rows)
 
-    def examine(self, source: Source) -> Content:
-        """Finds out what a file holds; decodes it when that is new. Raises StoryError with the reason if it cannot."""
-        path = str(source.path)
-        try:
-            path.encode()
-            state = source.path.stat()
-            before = self.at.get(path)
-            if before and (before.size, before.modified) == (state.st_size, state.st_mtime_ns):
-                return Content(source, before.size, before.modified, before.digest)
-            self.digests[path] = ""
-            digest = content_digest(source.path)
-        except UnicodeEncodeError as error:
-            raise StoryError(f"{path!a} has a name that is not text", "Rename it.") from error
-        except FileNotFoundError as error:
-            raise StoryError(f"{path} does not exist") from error
-        except OSError as error:
-            raise StoryError(f"{path} cannot be read: {error.strerror}") from error
-        content = Content(source, state.st_size, state.st_mtime_ns, digest)
-        return content if digest in self.known else replace(content, shots=tuple(self.decode(source.path, digest)))
 
-    def decode(self, path: Path, digest: str) -> Iterator[tuple[Row, np.ndarray]]:
-        from storycli import video
-        from storycli.shots import find_shots, look
+def rows_of(encoder: Encoder, path: Path, digest: str) -> Iterator[Row]:
+    """What the pictures of a file tell of each of its shots."""
+    from storycli import video
+    from storycli.shots import find_shots, look, thumbnail
 
-        info = video.probe(path)
-        size = self.encoder.frame_size(info.width, info.height)  # before decoding: torch has to load before decord
-        for span in find_shots(path, info):
-            frames = video.read(path, indices=self.encoder.sample(span.start, span.end), size=size)
-            row = dict(
+    info = video.probe(path)
+    size = encoder.frame_size(info.width, info.height)
+    seen = (
+        (span, np.stack([kept.pixels(size) for kept in shot.nearest(encoder.sample(span.start, span.end))]))
+        for shot in find_shots(path)
+        for span in [shot.span]
+    )
+    while some := list(islice(seen, AT_ONCE)):
+        vectors = encoder.embed_clips([frames for _, frames in some])
+        for (span, frames), vector in zip(some, vectors, strict=True):
+            yield dict(
                 id=f"{digest[:32]}-{span.start}-{span.end}",
                 start=span.start,
                 end=span.end,
                 fps=info.fps,
                 width=info.width,
                 height=info.height,
-                seconds=(span.end - span.start) / info.fps,
+                seconds=span.seconds,
                 motion=span.motion,
                 shake=span.shake,
                 look=look(frames),
+                thumbnail=thumbnail(frames[len(frames) // 2]),
+                visual=vector,
             )
-            yield row, frames
 
-    # ---- one after the other ---------------------------------------------------------------------------------
+
+# ---- what the run does, one file after the other -----------------------------------------------------------------
+
+
+class Update:
+    """One run over some files. Rows are written every few seconds and when the run ends, however it ends."""
+
+    def __init__(self, index: Index, encoder: Encoder, workers: int | None = None, ray: bool = False):
+        self.index, self.encoder, self.workers, self.ray = index, encoder, workers, ray
+        self.report = Report()
+        self.failures: list[Failure] = []
+        self.known = {file.digest: file for file in index.files()}
+        self.at = {file.path: file for file in self.known.values()}
+        self.of_size: dict[int, set[str]] = defaultdict(set)  # digests
+        for file in self.known.values():
+            self.of_size[file.size].add(file.digest)
+        self.digests: dict[str, str] = {}  # of the files met in this run; empty when unreadable
+        self.inserts: list[Row] = []
+        self.changes: dict[str, Row] = {}
+        self.written = time.monotonic()
+
+    def run(self, found: list[Source | Failure], progress: Progress | None = None) -> Report:
+        self.failures += [item for item in found if isinstance(item, Failure)]
+        sources = [item for item in found if isinstance(item, Source)]
+        met = 0
+
+        def settle(source: Source, outcome: Content | Exception) -> None:
+            nonlocal met
+            met += 1
+            self.settle(source, outcome)
+            if progress:
+                progress(met, len(sources), source.path)
+            if time.monotonic() - self.written > WRITE_EVERY:
+                self.write()
+
+        def to_read() -> Iterator[tuple[Encoder, Source, frozenset[str]]]:
+            for source in sources:
+                outcome = self.at_a_glance(source)
+                if isinstance(outcome, frozenset):
+                    self.digests[str(source.path)] = ""
+                    yield self.encoder, source, outcome
+                else:
+                    settle(source, outcome)
+
+        try:
+            workers = self.workers if len(sources) > FEW else None
+            with cluster.crew(workers, ray=self.ray, device=self.encoder.device) as crew:
+                for (_, source, _), outcome in cluster.in_order(crew, examine, to_read()):
+                    settle(source, outcome)
+        finally:
+            self.write()
+        self.remove_stale()
+        self.index.tidy()
+        self.report.failures = tuple(self.failures)
+        return self.report
+
+    def at_a_glance(self, source: Source) -> Content | StoryError | frozenset[str]:
+        """What can be said without reading a file: it is as it was, is unreadable, or may have one of some digests."""
+        path = str(source.path)
+        try:
+            path.encode()
+            state = shards.state(source.path)
+        except UnicodeEncodeError:
+            return StoryError(f"{path!a} has a name that is not text", "Rename it.")
+        except OSError as error:
+            return StoryError(f"{path} {why_not(error)}")
+        if not stat.S_ISREG(state.st_mode):
+            return StoryError(f"{path} is {'a folder' if stat.S_ISDIR(state.st_mode) else 'not a file'}, not a video")
+        before = self.at.get(path)
+        if before and (before.size, before.modified) == (state.st_size, state.st_mtime_ns):
+            return Content(source, before.size, before.modified, before.digest)
+        return frozenset(self.of_size.get(state.st_size, ()))
+
+    def settle(self, source: Source, outcome: Content | Exception) -> None:
+        """Plans the writes that a file needs, or notes why it cannot be indexed."""
+        match outcome:
+            case Content():
+                self.take(outcome)
+            case cluster.Lost():
+                reason = f"{source.path} cannot be indexed: the program that decodes it dies of it"
+                self.failures.append(Failure(source.path, reason))
+            case StoryError():
+                self.failures.append(Failure(source.path, outcome.message))
+            case _:  # one file must not end the work on thousands
+                log.error("a file failed in a new way", exc_info=outcome)
+                self.failures.append(Failure(source.path, f"{source.path} cannot be indexed: {outcome!r}"))
 
     def take(self, content: Content) -> None:
-        """Plans the writes that a file needs."""
         path = str(content.source.path)
         self.digests[path] = content.digest
         before = self.known.get(content.digest)
@@ -158,12 +212,11 @@ class Update:
             digest=content.digest,
             size=content.size,
             modified=content.modified,
-            shots=tuple(row["id"] for row, _ in content.shots),
+            shots=tuple(row["id"] for row in content.shots),
             told=content.source.told,
         )
-        vectors = self.encoder.embed_clips([frames for _, frames in content.shots])
         columns = file_columns(file)
-        self.inserts += [columns | row | {"visual": v} for (row, _), v in zip(content.shots, vectors, strict=True)]
+        self.inserts += [columns | row for row in content.shots]
         self.known[file.digest] = self.at[file.path] = file
         self.report.added += 1
         self.report.shots += len(file.shots)
@@ -190,31 +243,19 @@ class Update:
         self.report.removed = len(stale)
 
 
-def in_order(work: Callable[[Source], Content], sources: Iterable[Source]) -> Iterator[tuple[Source, Future]]:
-    """Works on a few files at a time and hands the outcomes back in order; only a few wait in memory."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[Source, Future]] = deque()
-        try:
-            for source in sources:
-                waiting.append((source, pool.submit(work, source)))
-                if len(waiting) > workers:
-                    yield waiting.popleft()
-            while waiting:
-                yield waiting.popleft()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def content_digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with shards.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def why_not(error: OSError) -> str:
+    return "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
 
 
 def is_current(file: IndexedFile) -> bool:
     """Whether the file is still where the index has it, as it was."""
     try:
-        state = os.stat(file.path)
+        state = shards.state(Path(file.path))
     except OSError:
         return False
     return (state.st_size, state.st_mtime_ns) == (file.size, file.modified)

@@ -3,9 +3,11 @@
 PyAV reads every packet but decodes only one frame, so an hour of video takes about a second.
 """
 
+import contextlib
 import functools
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from storycli import shards
 from storycli.errors import StoryError
 from storycli.ffmpeg import LOCAL_ONLY, argument
 
@@ -45,20 +48,21 @@ class Scan:
 
     info: VideoInfo
     times: np.ndarray  # (f,) seconds at which each frame appears, from 0
-    seekable: bool  # by decord, which loses its place in MPEG streams and where an edit list hides frames
+    origin: int | None  # the first of them as the file counts; None when it has no clock
+    seekable: bool  # by decord: not MPEG streams, hidden frames of an edit list, or members of a shard
 
 
 def scan(path: Path) -> Scan:
     """Read a video's packets. Raises StoryError with the reason unless a whole moving picture is in it."""
     try:
-        found = path.stat()
+        found = shards.state(path)
     except FileNotFoundError as error:
         raise StoryError(f"{path} does not exist") from error
     except OSError as error:
         raise StoryError(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode):
         raise StoryError(f"{path} is {'a folder' if path.is_dir() else 'not a file'}, not a video")
-    if not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK) and not shards.is_member(path):
         raise StoryError(f"{path} cannot be read: it is another user's")
     if not found.st_size:
         raise StoryError(f"{path} is empty")
@@ -78,9 +82,13 @@ def _scan_once(path: Path, size: int, modified: int) -> Scan:
         raise StoryError(f"{path} {_why_not(path, error)}", REPLACE_HINT) from error
 
 
-def opened(path: Path) -> av.container.InputContainer:
-    """Open a local file, which may not refer to anything but local files."""
-    return av.open(argument(path), options={"protocol_whitelist": LOCAL_ONLY}, metadata_errors="replace")
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a local file, which may not refer to anything but local files, or a member of a shard."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(shards.opened(path)) if shards.is_member(path) else argument(path)
+        options = {"protocol_whitelist": LOCAL_ONLY}
+        yield stack.enter_context(av.open(file, options=options, metadata_errors="replace"))
 
 
 def moving_picture(path: Path, container: av.container.InputContainer) -> av.VideoStream:
@@ -97,7 +105,7 @@ def moving_picture(path: Path, container: av.container.InputContainer) -> av.Vid
 def _described(path: Path, container: av.container.InputContainer, frame: av.VideoFrame) -> Scan:
     """Read all packets; ``frame`` is the first one, decoded."""
     stream = moving_picture(path, container)
-    begins, duration, hidden = _frame_times(path, container, stream)
+    begins, origin, duration, hidden = _frame_times(path, container, stream)
     gaps = np.diff(begins)
     variable = len(gaps) > 1 and float(np.ptp(gaps)) > max(CLOCK_ROUNDING, 0.05 * float(np.median(gaps)))
     rotation = round(frame.rotation / 90) * 90 % 360
@@ -115,29 +123,30 @@ def _described(path: Path, container: av.container.InputContainer, frame: av.Vid
         pixel_format=frame.format.name,
     )
     streaming = container.format.name in ("mpeg", "mpegts")
-    return Scan(info, begins, seekable=not (hidden or streaming))
+    return Scan(info, begins, origin, seekable=not (hidden or streaming or shards.is_member(path)))
 
 
 def _frame_times(
     path: Path, container: av.container.InputContainer, stream: av.VideoStream
-) -> tuple[np.ndarray, float, int]:
-    """Return when each frame appears, how long they last together, and the number of hidden frames."""
-    packets, last_second = [], 0.0
+) -> tuple[np.ndarray, int | None, float, int]:
+    """Return when each frame appears, the first moment as the file counts, how long all last, how many are hidden."""
+    packets, last_second, clock = [], 0.0, True
     for packet in container.demux():
         begins = packet.dts if packet.pts is None else packet.pts
         if packet.size and begins is not None:
             last_second = max(last_second, float((begins + (packet.duration or 0)) * packet.time_base))
         if packet.size and packet.stream_index == stream.index:
             packets.append((begins, packet.duration or 0, packet.is_discard))
+            clock = clock and packet.pts is not None
     _check_complete(path, container, stream, len(packets), last_second)
     shown = [(begins, lasts) for begins, lasts, discard in packets if not discard]
     frame_time = float(1 / _nominal_rate(stream))
     if any(begins is None for begins, _ in shown):  # a raw stream has no clock
-        return np.arange(len(shown)) * frame_time, len(shown) * frame_time, 0
+        return np.arange(len(shown)) * frame_time, None, len(shown) * frame_time, 0
     shown.sort()
     times = np.array([float((begins - shown[0][0]) * stream.time_base) for begins, _ in shown])
     last_frame = float(shown[-1][1] * stream.time_base) or frame_time
-    return times, float(times[-1]) + last_frame, len(packets) - len(shown)
+    return times, shown[0][0] if clock else None, float(times[-1]) + last_frame, len(packets) - len(shown)
 
 
 def _nominal_rate(stream: av.VideoStream) -> Fraction:
@@ -151,7 +160,7 @@ def _check_complete(
     num_packets: int,
     last_second: float,
 ) -> None:
-    if num_packets < stream.frames:
+    if num_packets < stream.frames and container.format.name != "avi":  # which counts frames that it leaves out
         raise StoryError(f"{path} is cut off: {num_packets} of {stream.frames} frames are there", REPLACE_HINT)
     promised = (container.duration or 0) / av.time_base + max(0, container.start_time or 0) / av.time_base
     if last_second < promised - MISSING_SECONDS:
@@ -160,7 +169,7 @@ def _check_complete(
 
 
 def _why_not(path: Path, error: Exception) -> str:
-    with path.open("rb") as file:
+    with shards.opened(path) as file:
         if file.read(8)[4:] == b"ftyp":
             return "begins like an mp4 but is cut off or damaged"
     if isinstance(error, StopIteration):

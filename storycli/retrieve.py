@@ -5,22 +5,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from storycli import config, shipped
+from storycli.assignment import assign
 from storycli.encoder import BUILT_IN, Encoder
 from storycli.errors import StoryError
-from storycli.index import Index, Row, clip, quoted
+from storycli.index import Index, Row, clip, quoted, weights_of
 from storycli.indexing import Progress, Report, Update
 from storycli.sentences import minilm
+from storycli.shards import exists
 from storycli.sources import find
 from storycli.story import Candidate
 
+__all__ = ["Filters", "Library", "Status", "assign"]
+
 SEEN, SAID, WORDS = 0.5, 0.4, 0.1  # weights of the picture, the caption's meaning, and its very words
-POOL = 100  # clips that each of the three rankings puts forward
+POOL = 100  # clips that each of the three rankings puts forward, at least
 ENOUGH_MOTION = 0.03  # picture widths a second
 MUCH_SHAKE = 0.3
 STILL, SHAKY, SHORT = 0.05, 0.05, 0.1  # what a clip loses by each
@@ -61,55 +65,69 @@ class Status:
 class Library:
     """The clips indexed in a folder; without one, those that ship with storycli.
 
-    ``weights`` are the retrieval network's; an index answers only to those that made it.
+    ``weights`` are the retrieval network's (see ``Encoder``): by default those that made the index, or the built-in
+    ones for a new index. An index answers to no others.
     """
 
-    def __init__(self, folder: Path | None = None, weights: Path = BUILT_IN, device: str = "cpu"):
-        self.encoder = Encoder(weights, device)
+    def __init__(self, folder: Path | None = None, weights: Path | None = None, device: str = "cpu"):
+        self.encoder = Encoder(weights or (folder and weights_of(folder)) or BUILT_IN, device)
         self.built_in = folder is None
         self.folder = folder or built_in_folder(self.encoder.digest)
         self.index = Index(self.folder, self.encoder.identity)
         if self.built_in:
             self._update([shipped.CLIPS], wait=120)
 
-    def add(self, paths: Sequence[Path], progress: Progress | None = None) -> Report:
-        """Indexes new and changed videos of files, folders and CSV tables (``sources.find``), and follows moved ones.
+    def add(
+        self,
+        paths: Sequence[Path],
+        progress: Progress | None = None,
+        *,
+        workers: int | None = None,
+        ray: bool = False,
+    ) -> Report:
+        """Indexes new and changed videos of files, folders, CSV tables and shards (``sources.find``), and follows moved
+        ones.
 
-        ``progress(done, total, path)`` is called after each file. Files that cannot be read are in the report, with the
-        reason. Raises StoryError when the index cannot be used.
+        ``progress(done, total, path)`` is called after each file. ``workers`` processes or those of a Ray cluster do
+        the work (``cluster.crew``). Files that cannot be read are in the report, with the reason. Raises StoryError
+        when the index cannot be used.
         """
         if self.built_in:
             raise StoryError(
                 "the clips that ship with storycli are a library of their own", "Name another folder with --index."
             )
-        return self._update(paths, progress=progress)
+        return self._update(paths, progress=progress, workers=workers, ray=ray)
 
-    def _update(self, paths: Sequence[Path], *, wait: float = 0, progress: Progress | None = None) -> Report:
+    def _update(
+        self, paths: Sequence[Path], *, wait: float = 0, progress: Progress | None = None, **crew: Any
+    ) -> Report:
         found = list(find(paths))
         with self.index.writing(wait):
             if self.built_in:
                 shipped.unpack(self.index)
-            return Update(self.index, self.encoder).run(found, progress)
+            return Update(self.index, self.encoder, **crew).run(found, progress)
 
     def prune(self) -> tuple[Path, ...]:
         """Forgets the clips of files that are gone, and returns which."""
         with self.index.writing():
-            gone = [file for file in self.index.files() if not Path(file.path).exists()]
+            gone = [file for file in self.index.files() if not exists(Path(file.path))]
             self.index.remove(shot for file in gone for shot in file.shots)
             self.index.tidy()
         return tuple(Path(file.path) for file in gone)
 
     def status(self) -> Status:
         """Counts, and the files that are missing."""
-        rows = list(self.index.rows(["path", "seconds", "caption"]))
-        paths = sorted({row["path"] for row in rows})
+        files, shots, seconds, captioned = set(), 0, 0.0, 0
+        for row in self.index.rows(["path", "seconds", "caption"]):
+            files.add(row["path"])
+            shots, seconds, captioned = shots + 1, seconds + row["seconds"], captioned + bool(row["caption"])
         return Status(
             folder=self.folder,
-            files=len(paths),
-            shots=len(rows),
-            seconds=sum(row["seconds"] for row in rows),
-            captioned=sum(bool(row["caption"]) for row in rows),
-            missing=tuple(Path(path) for path in paths if not Path(path).exists()),
+            files=len(files),
+            shots=shots,
+            seconds=seconds,
+            captioned=captioned,
+            missing=tuple(Path(path) for path in sorted(files) if not exists(Path(path))),
             encoder=self.encoder.identity["name"],
         )
 
@@ -118,29 +136,36 @@ class Library:
     ) -> list[Candidate]:
         """The ``k`` clips that fit an English sentence best, best first; fewer in a small library.
 
-        Three rankings put clips forward, by picture, by caption and by words; those are compared with each other
-        exactly. Clips in which little moves, that shake, or that are shorter than ``seconds`` come later; repetitions
-        do not come.
+        Clips in which little moves, that shake, or that are shorter than ``seconds`` come later; repetitions do not
+        come.
+        """
+        ranked = self.rank(query, max(POOL, 10 * k), seconds=seconds, filters=filters)
+        return [Candidate(clip=clip(row), score=score) for row, score in without_repetitions(ranked, k)]
+
+    def rank(
+        self, query: str, count: int, *, seconds: float | None = None, filters: Filters = Filters()
+    ) -> list[tuple[Row, float]]:
+        """Rows of the index with their scores, best first, repetitions and all.
+
+        Three rankings put forward ``count`` clips each, by picture, by caption and by words; those are compared with
+        each other exactly.
         """
         if not len(self.index):
             raise StoryError(f"there are no clips in {self.folder}", "Add some first: storycli index VIDEOS")
         seen, said = self.encoder.embed_text([query])[0], minilm().embed([query])[0]
-        count, where = max(POOL, 10 * k), filters.where()
-        found = pa.concat_tables(
-            [
-                self.index.nearest("visual", seen, count, where),
-                self.index.nearest("said", said, count, where),
-                self.index.matching(query, count, where),
-            ]
-        )
-        if not len(found):
+        where = filters.where()
+        put_forward = [
+            *self.index.nearest("visual", seen, count, where),
+            *self.index.nearest("said", said, count, where),
+            *self.index.matching(query, count, where),
+        ]
+        if not put_forward:
             return []
-        found = found.take(np.unique(found["id"].to_numpy(), return_index=True)[1])
+        found = self.index.take(put_forward)
         scores = similarity(found, query, seen, said) - flaws(found, seconds)
         best = np.argsort(-scores, kind="stable")
         rows = found.drop_columns(["visual", "said"]).take(best).to_pylist()
-        ranked = [(row, float(score)) for row, score in zip(rows, scores[best], strict=True)]
-        return [Candidate(clip=clip(row), score=score) for row, score in without_repetitions(ranked, k)]
+        return [(row, float(score)) for row, score in zip(rows, scores[best], strict=True)]
 
 
 def built_in_folder(digest: str) -> Path:
@@ -204,30 +229,3 @@ STOP_WORDS = frozenset((
     "then", "they", "this", "to", "was", "were", "with",
 ))
 # fmt: on
-
-
-def assign(candidates: Sequence[Sequence[Candidate]]) -> list[Candidate]:
-    """One candidate for each plot of a film, with the largest sum of scores and no clip twice.
-
-    ``candidates`` holds those of each plot, none empty. When there are too few clips for that, some are used again, as
-    few times as can be.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    if not candidates:
-        return []
-    n = len(candidates)
-    column = {key: i for i, key in enumerate(dict.fromkeys(c.clip.id for plot in candidates for c in plot))}
-    again = 2.0 * n + 1  # costs more than all scores of a film can bring
-    never = 2 * n * n * again
-    cost = np.full((n, len(column)), never)
-    for plot, row in zip(candidates, cost, strict=True):
-        for candidate in plot:
-            row[column[candidate.clip.id]] = -candidate.score
-    for copies in range(1, n + 1):
-        rounds = np.concatenate([cost + again * i for i in range(copies)], axis=1)
-        plots, chosen = linear_sum_assignment(rounds)
-        if len(plots) == n and rounds[plots, chosen].max() < never / 2:
-            break
-    keys = [list(column)[i % len(column)] for i in chosen]
-    return [next(c for c in plot if c.clip.id == key) for plot, key in zip(candidates, keys, strict=True)]

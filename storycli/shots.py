@@ -1,25 +1,32 @@
 """Shots: a video cut where the picture changes, and how things move in each part.
 
-Every frame is looked at once, small. PySceneDetect says where the cuts are; the change from frame to frame, measured
-against how much detail there is to change, says how far things move, and the shift of the whole picture how the
-camera does.
+The frames pass by once, in their order, and what a shot is told by is kept: small looks at it, and a few whole frames
+spread over it. PySceneDetect says where the cuts are; the change from look to look, measured against how much detail
+there is to change, says how far things move, and the shift of the whole picture how the camera does.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
+from einops import rearrange
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-from storycli import video
+from storycli.decoding import Picture, walk
 from storycli.errors import StoryError
+from storycli.probe import Scan, VideoInfo, scan
 
-LOOK = (64, 48)  # width and height at which a frame is looked at
-AT_ONCE = 512  # frames in memory
+LOOKS = 12.0  # a second
+WIDTH = 64  # pixels of a look
+NARROW, WIDE = 0.25, 4.0  # beyond these proportions a look is squeezed
 SHORTEST = 0.4  # seconds; what is shorter is a flash between two cuts
 LONGEST = 10.0  # seconds; a longer shot is taken apart, so that a query finds the moment and not the hour
+KEPT = 16  # whole frames of a shot that are in memory, at most
+THUMBNAIL = 72  # pixels, the shorter side
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,79 +35,141 @@ class Span:
 
     start: int
     end: int
+    seconds: float
     motion: float  # how far things move in a second, in picture widths
     shake: float  # how far the camera jerks in a second, in picture widths
 
 
-def find_shots(path: Path, info: video.VideoInfo) -> list[Span]:
-    """The shots of a video, those over 10 seconds in equal parts; at least one.
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A span, and whole frames of it at even distances: all of a short one, 9 to 16 of a long one."""
 
-    Raises StoryError when the file is damaged or has a single frame, in which nothing moves.
-    """
-    if info.num_frames < 2:
-        raise StoryError(f"{path} has a single frame: nothing moves in it")
-    detector = AdaptiveDetector(min_scene_len=max(2, round(SHORTEST * info.fps)))
-    cuts: list[int] = []
-    moves = []
-    for at, frames in looks(path, info.num_frames):
-        for i in range(at == 0, len(frames)):  # the first frame of a later part was the last of the part before
-            found = detector.process_frame(FrameTimecode(at + i, info.fps), frames[i, ..., ::-1])
-            cuts += [cut.frame_num for cut in found]
-        moves.append(movement(frames))
-    motion, shift = (np.concatenate(part) for part in zip(*moves, strict=True))
-    scale = info.fps / LOOK[0]
-    return [
-        Span(
-            start=start,
-            end=end,
-            motion=float(motion[start : end - 1].mean() * scale),
-            shake=float(jerk(shift[start : end - 1]) * scale),
+    span: Span
+    pictures: tuple[Picture, ...]
+
+    def nearest(self, indices: Sequence[int]) -> list[Picture]:
+        """The kept frames nearest to some frames of the video, a sixteenth of the shot from them at most."""
+        return [min(self.pictures, key=lambda kept: abs(kept.index - index)) for index in indices]
+
+
+@dataclass(slots=True)
+class Reel:
+    """A shot while its frames go by."""
+
+    start: int
+    end: int = 0
+    indices: list[int] = field(default_factory=list)
+    looks: list[np.ndarray] = field(default_factory=list)  # grey
+    kept: list[Picture] = field(default_factory=list)
+    apart: int = 1  # looks from one kept frame to the next
+
+    def add(self, picture: Picture, look: np.ndarray) -> None:
+        """Takes the next frame in. When too many are kept, every second one is dropped."""
+        if len(self.looks) % self.apart == 0:
+            self.kept.append(picture)
+        if len(self.kept) > KEPT:
+            del self.kept[1::2]
+            self.apart *= 2
+        self.indices.append(picture.index)
+        self.looks.append(look)
+        self.end = picture.index + 1
+
+    def shot(self, found: Scan) -> Shot:
+        """What is told of the shot when it is over."""
+        seconds = np.diff(found.times[self.indices])
+        motion, shift = movement(np.stack(self.looks))
+        span = Span(
+            start=self.start,
+            end=self.end,
+            seconds=lasts(found, self.start, self.end),
+            motion=float(motion.sum() / seconds.sum() / WIDTH) if len(motion) else 0.0,
+            shake=jerk(shift / seconds[:, None] / WIDTH),
         )
-        for start, end in parts(info.num_frames, cuts, info.fps)
-    ]
+        return Shot(span, tuple(self.kept))
 
 
-def looks(path: Path, num_frames: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(index of the first, small frames uint8 (f, h, w, 3)); each part begins with the last frame of the one before."""
-    for start in range(0, num_frames - 1, AT_ONCE):
-        end = min(num_frames, start + AT_ONCE + 1)
-        yield start, video.read(path, start=start, end=end, size=LOOK)
+def find_shots(path: Path) -> Iterator[Shot]:
+    """The shots of a video as they go by; one of over 10 seconds comes in parts.
+
+    Shots of less than 0.4 seconds are left out, unless there is nothing else. A frame that lies between two looks with
+    a cut between them is of neither shot. Raises StoryError when the file is damaged or has a single frame, in which
+    nothing moves.
+    """
+    found = scan(path)
+    if found.info.num_frames < 2:
+        raise StoryError(f"{path} has a single frame: nothing moves in it")
+    long_enough, flash = 0, None
+    for reel in reels(path, found):
+        if reel.end - reel.start > 1 and lasts(found, reel.start, reel.end) >= SHORTEST:
+            long_enough += 1
+            yield reel.shot(found)
+        elif flash is None or reel.end - reel.start > flash.end - flash.start:
+            flash = reel
+    if not long_enough and flash:
+        yield flash.shot(found)
 
 
-def movement(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From each frame to the next: how far things move (f - 1,) and how the whole picture shifts (f - 1, 2), in pixels.
+def reels(path: Path, found: Scan) -> Iterator[Reel]:
+    """A video taken apart at its cuts, and where a shot becomes too long."""
+    reel = Reel(0)
+    for picture, look, cut in seen(path, found.info):
+        too_long = found.times[picture.index] - found.times[reel.start] >= LONGEST
+        if reel.looks and (cut or too_long):
+            reel.end = reel.end if cut else picture.index
+            yield reel
+            reel = Reel(picture.index)
+        reel.add(picture, look)
+    reel.end = found.info.num_frames
+    yield reel
+
+
+def seen(path: Path, info: VideoInfo) -> Iterator[tuple[Picture, np.ndarray, bool]]:
+    """Frames at even distances, a grey look (h, w) at each, and whether a shot begins with it."""
+    detector = AdaptiveDetector(min_scene_len=2)
+    size = WIDTH, round(WIDTH / np.clip(info.width / info.height, NARROW, WIDE))
+    undecided: deque[tuple[Picture, np.ndarray]] = deque()
+    cuts: set[int] = set()
+    for picture in walk(path, LOOKS):
+        look = picture.glance(size)
+        undecided.append((picture, look[..., 0]))
+        found = detector.process_frame(FrameTimecode(picture.index, info.fps), cv2.cvtColor(look, cv2.COLOR_YCrCb2BGR))
+        cuts.update(cut.frame_num for cut in found)
+        if len(undecided) > detector.event_buffer_length:
+            picture, look = undecided.popleft()
+            yield picture, look, picture.index in cuts
+    yield from ((picture, look, picture.index in cuts) for picture, look in undecided)
+
+
+def lasts(found: Scan, start: int, end: int) -> float:
+    """Seconds for which frames [start, end) are on screen."""
+    return float((found.times[end] if end < len(found.times) else found.info.duration) - found.times[start])
+
+
+def movement(looks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From each grey look (f, h, w) to the next: how far things move (f - 1,) and all shifts (f - 1, 2), in pixels.
 
     A change of one grey level on a slope of one level a pixel is a movement of one pixel. The shift is the one that
     explains the change of the whole picture best (Lucas and Kanade 1981).
     """
-    grey = frames.mean(-1, dtype=np.float32)
-    down, right = np.gradient(grey, axis=(1, 2))
-    change = np.diff(grey, axis=0)
-    motion = np.abs(change).mean((1, 2)) / (np.hypot(down, right)[1:].mean((1, 2)) + 1)
-    slopes = np.stack([right[1:], down[1:]])
-    normal = np.einsum("afhw,bfhw->fab", slopes, slopes) + np.eye(2)
-    shift = np.linalg.solve(normal, -np.einsum("afhw,fhw->fa", slopes, change)[..., None])[..., 0]
-    return motion, shift
+    grey = looks.astype(np.float32)
+    flat = len(looks) - 1, looks[0].size
+    down, right = (slope.reshape(flat) for slope in np.gradient(grey[1:], axis=(1, 2)))
+    change = np.diff(grey, axis=0).reshape(flat)
+    motion = np.abs(change).mean(1) / (np.sqrt(down * down + right * right).mean(1) + 1)
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.einsum("fn,fn->f", a, b)
+
+    across = product(right, down)
+    normal = np.array([[product(right, right) + 1, across], [across, product(down, down) + 1]])
+    wanted = np.array([product(right, change), product(down, change)])
+    shift = np.linalg.solve(rearrange(normal, "a b f -> f a b"), -rearrange(wanted, "a f -> f a 1"))
+    return motion, shift[..., 0]
 
 
-def jerk(shift: np.ndarray) -> float:
-    """The mean change of the camera's movement; a steady pan has none."""
-    return float(np.linalg.norm(np.diff(shift, axis=0), axis=1).mean()) if len(shift) > 1 else 0.0
-
-
-def parts(num_frames: int, cuts: list[int], fps: float) -> list[tuple[int, int]]:
-    """Frames [0, num_frames) cut at ``cuts``: no flashes (unless there is nothing else), long shots in equal parts."""
-    edges = [0, *cuts, num_frames]
-    shots = list(zip(edges, edges[1:], strict=False))
-    shots = [(a, b) for a, b in shots if b - a >= max(2, SHORTEST * fps)] or [
-        max(shots, key=lambda shot: shot[1] - shot[0])
-    ]
-    pieces = []
-    for start, end in shots:
-        count = int(np.ceil((end - start) / fps / LONGEST))
-        inner = np.linspace(start, end, max(1, count) + 1).astype(int).tolist()
-        pieces += zip(inner, inner[1:], strict=False)
-    return pieces
+def jerk(velocity: np.ndarray) -> float:
+    """The mean change of the camera's movement (f, 2); a steady pan has none."""
+    return float(np.linalg.norm(np.diff(velocity, axis=0), axis=1).mean()) if len(velocity) > 1 else 0.0
 
 
 def look(frames: np.ndarray) -> int:
@@ -116,3 +185,11 @@ def look(frames: np.ndarray) -> int:
     ]
     bits = np.packbits(np.diff(fields, axis=1) > 0)
     return int.from_bytes(bits.tobytes(), "big", signed=True)
+
+
+def thumbnail(frame: np.ndarray) -> bytes:
+    """A small JPEG of a frame uint8 RGB (h, w, 3)."""
+    scale = THUMBNAIL / min(frame.shape[:2])
+    width, height = (max(1, round(side * scale)) for side in (frame.shape[1], frame.shape[0]))
+    small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()

@@ -1,12 +1,15 @@
-"""What to index: videos of folders, files and tables, with what people say of them."""
+"""What to index: videos of folders, files, tables and shards, with what people say of them."""
 
 import csv
+import json
 import os
 import re
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from storycli import shards
 from storycli.errors import StoryError
 from storycli.index import Told
 
@@ -15,6 +18,12 @@ VIDEOS = frozenset((
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".flv", ".ogv", ".wmv",
     ".asf", ".3gp", ".gif", ".h264", ".264", ".hevc", ".265",
 ))
+TOLD_AS = {  # names under which a member's .json may tell things, the first that is there
+    "caption": ("caption", "text", "title", "description"),
+    "source": ("source", "url", "author"),
+    "licence": ("licence", "license"),
+}
+MOST_TOLD = 64 * 1024  # bytes of a member that tells of another one
 CAMERA_WORDS = frozenset((  # of file names; they say nothing of what is seen
     "img", "dsc", "dscn", "mvi", "mov", "vid", "gopr", "pxl", "clip", "video", "movie", "film", "shot", "scene", "take",
     "copy", "final", "untitled", "export", "output", "whatsapp", "signal", "screen", "recording", "uhd", "fhd", "fps",
@@ -25,7 +34,7 @@ CAMERA_WORDS = frozenset((  # of file names; they say nothing of what is seen
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to index. ``path`` is absolute and keeps symlinks as they are."""
+    """A file, or a member of a shard, to index. ``path`` is absolute and keeps symlinks as they are."""
 
     path: Path
     told: Told = field(default_factory=Told)
@@ -40,21 +49,33 @@ class Failure:
 
 
 def find(paths: Sequence[Path]) -> Iterator[Source | Failure]:
-    """The videos of folders (by their suffix), of files, and of CSV tables, each path once.
+    """The videos of folders (by their suffix), of files, of CSV tables and of webdataset shards, each path once.
 
     A table has a column ``path`` (relative to the table) and may have ``caption``, ``source`` and ``licence``. A
-    caption may also stand in a text file beside the video, ``clip.txt`` for ``clip.mp4``. Raises StoryError for a path
-    that does not exist and for a table that cannot be read.
+    caption may also stand in a text file beside the video, ``clip.txt`` for ``clip.mp4``; in a shard also in a
+    ``clip.json`` with such keys. Raises StoryError for a path that does not exist and for a table that cannot be read.
     """
     seen = set()
     for path in paths:
         path = Path(os.path.abspath(path))
-        if not path.exists():
+        if not shards.exists(path):
             raise StoryError(f"{path} does not exist")
-        for found in walk(path) if path.is_dir() else table(path) if path.suffix.lower() == ".csv" else [beside(path)]:
+        for found in of(path):
             if found.path not in seen or isinstance(found, Failure):
                 seen.add(found.path)
                 yield found
+
+
+def of(path: Path) -> Iterator[Source | Failure]:
+    """What a path stands for."""
+    if path.is_dir():
+        yield from walk(path)
+    elif path.suffix.lower() == ".csv":
+        yield from table(path)
+    elif path.suffix.lower() == shards.SUFFIX:
+        yield from shard(path)
+    else:
+        yield beside(path)
 
 
 def walk(folder: Path) -> Iterator[Source | Failure]:
@@ -75,6 +96,8 @@ def walk(folder: Path) -> Iterator[Source | Failure]:
             path = folder / entry.name
             if path.suffix.lower() in VIDEOS and not path.is_dir():
                 yield beside(path)
+            elif path.suffix.lower() == shards.SUFFIX and path.is_file():
+                yield from shard(path)
             elif not entry.name.startswith(".") and path.is_dir():
                 yield from inside(path)
 
@@ -102,6 +125,42 @@ def table(path: Path) -> Iterator[Source]:
     for row in rows:
         told = Told(**{name: (row.get(name) or "").strip() for name in ("caption", "source", "licence")})
         yield Source(Path(os.path.abspath(path.parent / (row["path"] or ""))), told)
+
+
+def shard(path: Path) -> Iterator[Source | Failure]:
+    """The videos in a webdataset shard: a tar archive in which files of one name but for the suffix belong together."""
+    videos, told = [], {}
+    try:
+        for member in shards.members(path):
+            name = PurePosixPath(member.name.lstrip("/"))
+            if ".." in name.parts:
+                yield Failure(path / name.name, f"{path} has a member that leads out of it: {member.name}")
+            elif name.suffix.lower() in VIDEOS:
+                videos.append(name)
+            elif name.suffix.lower() in (".txt", ".json") and member.size <= MOST_TOLD:
+                with shards.Window(path, member.offset_data, member.size) as text:
+                    told.setdefault(name.with_suffix(""), {})[name.suffix.lower()] = text.readall()
+    except tarfile.CompressionError as error:
+        yield Failure(path, f"{path} is compressed in a way that is not known: {error}")
+    except (tarfile.TarError, EOFError) as error:
+        yield Failure(path, f"{path} is damaged, cut off or not a plain tar archive: {error}")
+    except OSError as error:
+        yield Failure(path, f"{path} cannot be read: {error.strerror}")
+    yield from (Source(path / name, in_shard(told.get(name.with_suffix(""), {}))) for name in videos)
+
+
+def in_shard(told: dict[str, bytes]) -> Told:
+    """What the ``.json`` and the ``.txt`` of a member say of it."""
+    try:
+        known = json.loads(told.get(".json", b"{}"))
+    except ValueError:
+        known = {}
+    known = known if isinstance(known, dict) else {}
+    says = {
+        what: next((known[n] for n in names if isinstance(known.get(n), str)), "") for what, names in TOLD_AS.items()
+    }
+    says["caption"] = says["caption"] or told.get(".txt", b"").decode("utf-8", "ignore")
+    return Told(**{what: " ".join(text.split())[:2000] for what, text in says.items()})
 
 
 def name_words(path: Path) -> str:

@@ -14,16 +14,12 @@ import av
 import ffmpeg
 import numpy as np
 
+from storycli.decoding import Undecodable, picked
 from storycli.errors import StoryError
 from storycli.ffmpeg import LOCAL_ONLY, REPRODUCIBLE, argument, replacing, run
-from storycli.probe import REPLACE_HINT, Scan, VideoInfo, moving_picture, opened, scan
+from storycli.probe import REPLACE_HINT, Scan, VideoInfo, scan
 
 MAX_BYTES = 4 * 2**30  # of decoded frames in one answer
-MISSING_FRAMES = 0.1  # the share of broken frames that a decoder may paper over
-
-
-class Undecodable(Exception):
-    """A decoder gave up; the reader says where."""
 
 
 def probe(path: Path | str) -> VideoInfo:
@@ -206,10 +202,9 @@ def _place(frame: np.ndarray, target: np.ndarray) -> None:
 
 def _decode(path: Path, found: Scan, indices: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield the frames of increasing ``indices``, scaled to ``size`` by the decoder."""
-    decoder = _seeking if found.seekable else _in_order
     done = 0
     try:
-        for frame in decoder(path, [int(index) for index in indices], size):
+        for frame in picked(path, found, [int(index) for index in indices], size):
             yield frame
             done += 1
     except (Undecodable, av.FFmpegError) as error:
@@ -217,34 +212,3 @@ def _decode(path: Path, found: Scan, indices: np.ndarray, size: tuple[int, int])
             f"{path} is damaged: frame {indices[done]} of {found.info.num_frames} cannot be decoded",
             REPLACE_HINT,
         ) from error
-
-
-def _seeking(path: Path, indices: list[int], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    # A second and hundreds of megabytes, which those who only write need not spend; and torch before decord: loaded the
-    # other way round it finds a BLAS (libnvblas) that dies at the first matrix product on machines without a GPU.
-    import torch  # noqa: F401  # isort: skip
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    width, height = size
-    try:
-        reader = decord.VideoReader(argument(path), width=width, height=height, fault_tol=MISSING_FRAMES)
-        for index in indices:
-            frame = reader[index].asnumpy()
-            # decord takes padding at the end of a row for channels, in rows of a multiple of the width
-            yield frame.reshape(height, -1)[:, : width * 3].reshape(height, width, 3)
-    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, StopIteration) as error:
-        raise Undecodable from error
-
-
-def _in_order(path: Path, indices: list[int], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    with opened(path) as container:
-        frames = enumerate(container.decode(moving_picture(path, container)))
-        for wanted in indices:
-            frame = next((frame for number, frame in frames if number == wanted), None)
-            if frame is None:
-                raise Undecodable
-            turns = round(frame.rotation / 90)
-            width, height = size[::-1] if turns % 2 else size
-            picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
-            yield np.rot90(picture, turns)

@@ -99,6 +99,22 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen]:
     return command
 
 
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a very small retrieval network, untrained."""
+    import library
+
+    return library.encoder(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture
+def empty(tmp_path: Path, encoder: Path):
+    """A library without clips."""
+    from storycli.retrieve import Library
+
+    return Library(tmp_path / "index", encoder)
+
+
 @pytest.fixture
 def teddy(tmp_path: Path) -> Path:
     """A folder with two pictures of a character."""

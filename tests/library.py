@@ -57,3 +57,30 @@ def content(library) -> list[tuple]:
     """All that an index holds, in order: for comparing two."""
     names = [name for name in library.index.table.schema.names if name != "modified"]
     return sorted(tuple(map(str, (row[name] for name in names))) for row in library.index.rows(names))
+
+
+def rows(visual: np.ndarray, first: int = 0, **columns) -> list[dict]:
+    """Rows of an index for these vectors (n, d), without any videos; ``columns`` are the same for all of them."""
+    said = np.zeros(384, np.float32)
+    named = dict(
+        start=0,
+        end=24,
+        fps=12.0,
+        width=64,
+        height=48,
+        seconds=2.0,
+        motion=0.1,
+        shake=0.0,
+        caption="",
+        source="",
+        licence="",
+        words="clip",
+        said=said,
+        size=1,
+        modified=1,
+        thumbnail=b"",
+    )
+    return [
+        named | dict(id=f"{i:08d}", path=f"/v/{i:08d}.mp4", digest=f"{i:08d}", look=i << 20, visual=vector) | columns
+        for i, vector in enumerate(visual, first)
+    ]

@@ -216,7 +216,7 @@ def test_a_stopped_training_goes_on_to_the_same_network(tmp_path):
         fit.fit(network(), loss, settings, checkpoint=checkpoint, every=0, progress=stop)
     seen = []
     resumed = fit.fit(network(), loss, settings, checkpoint=checkpoint, progress=lambda *args: seen.append(args[0]))
-    assert seen[0] == 12  # the checkpoint is from before the step that was interrupted
+    assert seen[0] == 16  # the checkpoint is of the step after which it was interrupted
     torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
     with pytest.raises(StoryError, match="other settings"):
         fit.fit(network(), loss, replace(settings, seed=1), checkpoint=tmp_path / "stopped", every=0)

@@ -9,19 +9,8 @@ import numpy as np
 import pytest
 
 from storycli import video
-from storycli.retrieve import Library
 
 NAMES = ["two words.mp4", "'quote\".mp4", "new\nline.mp4", "-dash.mp4", "100%d.mp4", "Märchen_狼.mp4", "[x]{y};,=.mp4"]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return library.encoder(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture
-def empty(tmp_path, encoder):
-    return Library(tmp_path / "index", encoder)
 
 
 @pytest.fixture

@@ -11,25 +11,13 @@ import torch
 
 from models.text import mean_pool
 from models.weights import load_minilm
-from storycli import shipped, shots, sources, video
+from storycli import shipped, sources, stages, video
 from storycli.encoder import Encoder
 from storycli.errors import StoryError
 from storycli.indexing import Update, content_digest
-from storycli.retrieve import Filters, Library, assign
+from storycli.retrieve import Filters, Library, flaws
 from storycli.sentences import minilm
-from storycli.shots import find_shots
 from storycli.sources import Failure, Source, find
-from storycli.story import Candidate, Clip
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return library.encoder(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture
-def empty(tmp_path, encoder):
-    return Library(tmp_path / "index", encoder)
 
 
 @pytest.fixture
@@ -236,44 +224,6 @@ def test_a_run_killed_while_it_replaced_a_file_leaves_no_trace_of_the_old_one(em
     assert len(empty.index) == 5
 
 
-# ---- shots ---------------------------------------------------------------------------------------------------
-
-
-def test_a_video_is_cut_where_the_picture_changes(tmp_path):
-    parts = [library.moving(seed, frames=n) for seed, n in ((1, 20), (2, 31), (3, 13))]
-    video.write(tmp_path / "v.mp4", np.concatenate(parts), 12)
-    found = find_shots(tmp_path / "v.mp4", video.probe(tmp_path / "v.mp4"))
-    assert [(shot.start, shot.end) for shot in found] == [(0, 20), (20, 51), (51, 64)]
-
-
-def test_cuts_do_not_depend_on_how_much_is_read_at_once(tmp_path, monkeypatch):
-    parts = [library.moving(seed, frames=n) for seed, n in ((1, 20), (2, 31), (3, 13))]
-    video.write(tmp_path / "v.mp4", np.concatenate(parts), 12)
-    at_once = find_shots(tmp_path / "v.mp4", video.probe(tmp_path / "v.mp4"))
-    monkeypatch.setattr(shots, "AT_ONCE", 7)
-    assert find_shots(tmp_path / "v.mp4", video.probe(tmp_path / "v.mp4")) == at_once
-
-
-def test_long_shots_are_taken_apart_and_flashes_left_out():
-    assert shots.parts(250, [], 10) == [(0, 83), (83, 166), (166, 250)]
-    assert shots.parts(100, [40, 43], 10) == [(0, 40), (43, 100)]
-    assert shots.parts(3, [], 10) == [(0, 3)]
-
-
-def test_motion_and_shake_are_told_apart():
-    def drift(steps):
-        width, height = shots.LOOK
-        picture = library.moving(1, frames=1, size=(2 * width, height))[0]
-        return np.stack([np.roll(picture, int(x), axis=1)[:, :width] for x in np.cumsum(steps)])
-
-    still, pan = drift([0] * 12), drift([2] * 12)
-    shaken = drift([2, -2] * 6)
-    motion = [shots.movement(frames)[0].mean() for frames in (still, pan, shaken)]
-    jerk = [shots.jerk(shots.movement(frames)[1]) for frames in (still, pan, shaken)]
-    assert motion[0] == 0 and motion[1] > 0.5 and motion[2] > 0.5
-    assert jerk[0] < 0.1 and jerk[1] < 0.1 and jerk[2] > 1
-
-
 # ---- searching -----------------------------------------------------------------------------------------------
 
 
@@ -326,6 +276,40 @@ def test_a_clip_of_the_asked_length_is_preferred(empty, tmp_path):
     asked = {c.clip.path.name: c.score for c in empty.search("dog", seconds=2)}
     assert asked["dogs.mp4"] == pytest.approx(score["dogs.mp4"])
     assert asked["dog.mp4"] == pytest.approx(score["dog.mp4"] - 0.1 * (1 - 8 / 12 / 2))
+
+
+def test_a_shaken_clip_loses_to_a_steady_one(empty, tmp_path):
+    library.clip(tmp_path / "v" / "dog.mp4", seed=1)
+    shaken = library.moving(2, frames=2)[[0, 1] * 6]
+    video.write(tmp_path / "v" / "dogs.mp4", np.stack([np.roll(f, 6 * (i % 2), 1) for i, f in enumerate(shaken)]), 12)
+    empty.add([tmp_path / "v"])
+    rows = {Path(row["path"]).name: row for row in empty.index.rows(["path", "motion", "shake"])}
+    assert min(row["motion"] for row in rows.values()) > 0.03  # both move enough
+    assert rows["dogs.mp4"]["shake"] > 10 * rows["dog.mp4"]["shake"]
+    lost = flaws_of(empty)
+    assert lost["dogs.mp4"] - lost["dog.mp4"] == pytest.approx(
+        0.05 / 0.3 * (rows["dogs.mp4"]["shake"] - rows["dog.mp4"]["shake"]), rel=1e-3
+    )
+
+
+def flaws_of(found):
+    """What each clip of a library loses."""
+    numbers = list(found.index.nearest("visual", np.ones(8, np.float32), 100))
+    table = found.index.take(numbers)
+    return {Path(path).name: lost for path, lost in zip(table["path"].to_pylist(), flaws(table, None), strict=True)}
+
+
+def test_a_plot_asks_for_clips_of_its_length(monkeypatch, tmp_path):
+    asked = []
+
+    class Shelf:
+        def search(self, query, k, *, seconds):
+            asked.append((query, k, seconds))
+            return []
+
+    monkeypatch.setattr(stages, "open_library", lambda folder: Shelf())
+    assert stages.retrieve("a dog", None, None, 5, 2.5, into=tmp_path) == ()
+    assert asked == [("a dog", 5, 2.5)]
 
 
 def test_filters(empty, tmp_path):
@@ -385,42 +369,6 @@ def test_sentences_are_those_of_minilm():
     with torch.no_grad():
         expected = mean_pool(text.encode(ids, mask), mask).numpy()
     np.testing.assert_allclose(minilm().embed(said), expected, atol=2e-6)
-
-
-# ---- one clip for each plot ----------------------------------------------------------------------------------
-
-
-def candidates(**scores):
-    return [
-        Candidate(clip=Clip(id=name, path=Path(name), start=0, end=9, fps=9, width=9, height=9), score=score)
-        for name, score in scores.items()
-    ]
-
-
-def chosen(*plots):
-    return [choice.clip.id for choice in assign(plots)]
-
-
-def test_no_clip_is_used_twice_and_the_sum_is_largest():
-    first, second = candidates(a=0.9, b=0.8), candidates(a=0.85, b=0.1)
-    assert chosen(first, second) == ["b", "a"]  # taking the best first would end at 1.0, this is 1.65
-    assert chosen(second, first) == ["a", "b"]
-
-
-def test_clips_are_used_again_only_when_there_are_too_few():
-    one, two = candidates(a=0.9), candidates(a=0.9, b=-0.9)
-    assert chosen(one, one, one) == ["a", "a", "a"]
-    assert sorted(chosen(one, two)) == ["a", "b"]
-    assert sorted(chosen(two, two, two)) == ["a", "a", "b"]
-
-
-def test_a_plot_with_one_candidate_gets_it():
-    assert chosen(candidates(a=0.9, b=0.8), candidates(a=0.2)) == ["b", "a"]
-    assert chosen() == []
-
-
-def test_choices_carry_their_own_score():
-    assert [c.score for c in assign([candidates(a=0.3), candidates(a=0.1, b=0.2)])] == [0.3, 0.2]
 
 
 # ---- what is found -------------------------------------------------------------------------------------------

@@ -1,17 +1,21 @@
 """``index``, ``search``: the clips that motion is taken from."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from storycli.cli.options import Device, Index, Json, Quiet, Verbose
+from storycli.cli.options import Device, Index, Json, Quiet, Ray, Verbose, Workers
 from storycli.cli.screen import answer, plain, screen
 
 Videos = Annotated[
     list[Path] | None,
-    Argument(metavar="VIDEOS...", help="Video files, folders that hold some, and CSV tables of them."),
+    Argument(
+        metavar="VIDEOS...",
+        help="Video files, folders that hold some, CSV tables of them, and webdataset shards (.tar).",
+    ),
 ]
 
 
@@ -20,6 +24,20 @@ def index(
     index: Index = None,
     status: Annotated[bool, Option("--status", help="Say what is in the library; add nothing.")] = False,
     prune: Annotated[bool, Option("--prune", help="Forget the clips whose files are gone.")] = False,
+    plan: Annotated[
+        int | None,
+        Option(min=1, metavar="N", help="Say what N clips like these take on this machine; add nothing."),
+    ] = None,
+    encoder: Annotated[
+        Path | None,
+        Option(
+            metavar="WEIGHTS",
+            help="The network that looks at the clips, for a new library: a file of Frozen in Time, or a folder of "
+            "CLIP or SigLIP. The library remembers it.",
+        ),
+    ] = None,
+    workers: Workers = None,
+    ray: Ray = False,
     device: Device = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -34,28 +52,39 @@ def index(
     from storycli.errors import PartlyDone, UsageError
     from storycli.retrieve import Library
 
+    if plan:
+        return _plan(plan, videos or [], encoder, json)
     if not (videos or status or prune):
-        raise UsageError("there is nothing to do", "give videos to add, or --status, or --prune")
+        raise UsageError("there is nothing to do", "give videos to add, or --status, --prune or --plan N")
     settings = config.load({"index": index, "device": device})
     folder = config.library_folder(settings.index, for_writing=bool(videos or prune))
-    library, told, failures = Library(folder), {}, ()
+    library, told, failures = Library(folder, encoder, settings.device), {}, ()
     if prune:
         told["pruned"] = [str(path) for path in library.prune()]
     if videos:
         with screen.progress() as report:
-            done = library.add(videos, progress=lambda n, total, _: report("index", "", n, total))
+            at_work = {"workers": workers or (None if ray else os.cpu_count()), "ray": ray}
+            done = library.add(videos, lambda n, total, _: report("index", "", n, total), **at_work)
         told, failures = told | asdict(done), done.failures
     if status:
         told |= asdict(library.status())
     answer(told if json else "\n".join(f"{name + ':':12}{_count(value)}" for name, value in told.items()))
     if failures:
-        listed = "\n".join(f"  {failure.path}: {failure.reason}" for failure in failures)
+        listed = "\n".join(f"  {f.path}: {f.reason.removeprefix(f'{f.path} ')}" for f in failures)
         raise PartlyDone(f"{len(failures)} could not be read, the rest is in:\n{listed}")
 
 
 def search(
     text: Annotated[str, Argument(metavar="TEXT", help="What happens in the clip, in English.")],
     k: Annotated[int, Option("-k", min=1, max=100, metavar="N", help="How many clips.")] = 5,
+    seconds: Annotated[
+        float | None, Option(min=0, metavar="X", help="Prefer clips with steady motion for so long.")
+    ] = None,
+    longer_than: Annotated[float, Option(min=0, metavar="X", help="Only clips of so many seconds or more.")] = 0,
+    shape: Annotated[
+        Literal["landscape", "portrait", "square"] | None, Option(help="Only clips of this shape.")
+    ] = None,
+    under: Annotated[Path | None, Option(metavar="DIR", help="Only clips in this folder.")] = None,
     index: Index = None,
     sheet: Annotated[Path | None, Option(metavar="PICTURE", help="Also draw the clips found as one picture.")] = None,
     json: Json = False,
@@ -64,9 +93,11 @@ def search(
 ) -> None:
     """Look for clips as render does: best first, with their scores."""
     from storycli import config
-    from storycli.retrieve import Library
+    from storycli.retrieve import Filters, Library
 
-    found = Library(config.library_folder(config.load({"index": index}).index)).search(text, k)
+    filters = Filters(min_seconds=longer_than, orientation=shape or "", under=under)
+    library = Library(config.library_folder(config.load({"index": index}).index))
+    found = library.search(text, k, seconds=seconds, filters=filters)
     if sheet:
         from storycli.sheet import candidates
 
@@ -75,6 +106,14 @@ def search(
         return answer([asdict(candidate) for candidate in found])
     for c in found:
         answer(plain(f"{c.score:.3f}  {c.clip.path}  {c.clip.start}-{c.clip.end}  {c.clip.caption}"))
+
+
+def _plan(clips: int, videos: list[Path], weights: Path | None, json: bool) -> None:
+    from storycli import capacity
+    from storycli.encoder import BUILT_IN, Encoder
+
+    plan = capacity.plan(clips, capacity.measure(Encoder(weights or BUILT_IN), videos))
+    answer(asdict(plan) if json else capacity.as_text(plan))
 
 
 def _count(value: object) -> object:

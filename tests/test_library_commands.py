@@ -1,0 +1,62 @@
+"""``index`` and ``search`` on the command line: what their flags ask of the library."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_capacity import COSTS
+
+from storycli.indexing import Report
+from storycli.retrieve import Filters
+from storycli.story import Candidate, Clip
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the library was asked for."""
+    asked = []
+
+    class Shelf:
+        def __init__(self, folder, weights=None, *_):
+            asked.append((folder, weights))
+
+        def search(self, text, k, **how):
+            asked.append((text, k, how))
+            clip = Clip(id="a", path=Path("[a].mp4"), start=0, end=9, fps=9, width=9, height=9)
+            return [Candidate(clip=clip, score=0.5)]
+
+        def add(self, *_, **__):
+            return Report(added=1)
+
+    monkeypatch.setattr("storycli.retrieve.Library", Shelf)
+    return asked
+
+
+def test_search_hands_its_filters_on(run, asked):
+    flags = ("--seconds", 3, "--longer-than", 1.5, "--shape", "portrait", "--under", "films", "--index", "clips")
+    done = run("search", "a dog", "-k", 2, *flags)
+    filters = Filters(min_seconds=1.5, orientation="portrait", under=Path("films"))
+    assert asked == [(Path("clips"), None), ("a dog", 2, {"seconds": 3.0, "filters": filters})]
+    assert done.out == "0.500  [a].mp4  0-9  \n"
+
+
+def test_search_without_flags_asks_for_anything(run, asked):
+    run("search", "a dog", "--index", "clips")
+    assert asked[1] == ("a dog", 5, {"seconds": None, "filters": Filters()})
+
+
+def test_a_library_is_made_with_the_network_that_is_named(run, asked):
+    assert run("index", "a.mp4", "--index", "clips", "--encoder", "siglip").code == 0
+    assert asked == [(Path("clips"), Path("siglip"))]
+
+
+def test_a_plan_is_told_and_adds_nothing(run, asked, monkeypatch):
+    measured = []
+    monkeypatch.setattr("storycli.capacity.measure", lambda encoder, videos: measured.append(videos) or COSTS)
+    told = run("index", "a.mp4", "--plan", 10_000_000)
+    assert told.code == 0
+    assert "10,000,000 clips" in told.out
+    assert "33.0 GB" in told.out
+    assert json.loads(run("index", "--plan", 10_000_000, "--json").out)["parts"] == 4096
+    assert measured == [[Path("a.mp4")], []]
+    assert asked == []

@@ -1,0 +1,142 @@
+"""Videos cut into shots in one pass: where, how much moves in each, and which frames stand for it."""
+
+import clips
+import library
+import numpy as np
+import pytest
+from PIL import Image
+
+from storycli import decoding, shots, video
+from storycli.errors import StoryError
+from storycli.shots import find_shots
+
+
+def spans(path):
+    return [(shot.span.start, shot.span.end) for shot in find_shots(path)]
+
+
+def edited(path, *lengths, fps=12):
+    """A video of parts that show different things."""
+    parts = [library.moving(n, frames, (192, 144)) ^ (n % 2 * 255) for n, frames in enumerate(lengths)]
+    video.write(path, np.concatenate(parts), fps)
+    return path
+
+
+def test_a_video_is_cut_where_the_picture_changes(tmp_path):
+    assert spans(edited(tmp_path / "v.mp4", 20, 31, 13)) == [(0, 20), (20, 51), (51, 64)]
+
+
+def test_a_frame_that_was_not_looked_at_beside_a_cut_is_of_neither_shot(tmp_path):
+    assert spans(edited(tmp_path / "v.mp4", 41, 60, fps=24)) == [(0, 41), (42, 101)]
+
+
+@pytest.mark.parametrize(
+    "encoding", [("-bf", "3"), ("-bf", "0"), ("-c:v", "libx265", "-x265-params", "log-level=none")]
+)
+def test_shots_of_any_encoding_keep_clear_of_the_cut(tmp_path, encoding):
+    whole = edited(tmp_path / "v.mp4", 50, 70, fps=25)
+    (first, second) = spans(clips.remade(tmp_path / "w.mp4", whole, *encoding))
+    assert first[0] == 0 and 46 <= first[1] <= 50
+    assert 50 <= second[0] <= 54 and second[1] == 120
+
+
+def test_a_long_shot_comes_in_parts_and_flashes_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(shots, "LONGEST", 2.0)
+    assert spans(edited(tmp_path / "v.mp4", 60)) == [(0, 24), (24, 48), (48, 60)]
+    assert spans(edited(tmp_path / "w.mp4", 20, 4, 20)) == [(0, 20), (24, 44)]
+
+
+def test_a_video_that_is_only_a_flash_is_a_shot(tmp_path):
+    assert spans(edited(tmp_path / "v.mp4", 3)) == [(0, 3)]
+
+
+def test_kept_frames_are_spread_over_the_shot(tmp_path):
+    path = clips.ramp(tmp_path / "v.mp4", frames=45)
+    (shot,) = find_shots(path)
+    assert shots.KEPT / 2 < len(shot.pictures) <= shots.KEPT
+    wanted = [5, 16, 28, 39]
+    assert max(abs(kept.index - want) for kept, want in zip(shot.nearest(wanted), wanted, strict=True)) <= 45 / 16
+    for kept in shot.pictures:
+        assert clips.numbers(kept.pixels((96, 64))[None]) == [kept.index]
+
+
+def test_every_frame_of_a_short_shot_is_kept(tmp_path):
+    (shot,) = find_shots(clips.ramp(tmp_path / "v.mp4", frames=16))
+    assert [kept.index for kept in shot.pictures] == list(range(16))
+
+
+def test_a_turned_video_is_seen_as_a_viewer_sees_it(tmp_path):
+    plain = clips.ramp(tmp_path / "v.mp4", frames=12)
+    turned = clips.remade(tmp_path / "t.mp4", plain, "-c", "copy", before=("-display_rotation", "90"))
+    picture = next(decoding.walk(turned, 12))
+    assert picture.pixels((32, 48)).shape == (48, 32, 3)
+    assert clips.corner(picture.pixels((64, 96))) == "lower left"
+    look = picture.glance((32, 48))
+    assert look.shape == (48, 32, 3)
+    assert look[-4, 4, 0] > 200 and look[4, 4, 0] < 60
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le"])
+def test_a_glance_has_the_brightness_of_the_picture(tmp_path, pixels):
+    shown = clips.colours(4, (160, 96))
+    video.write(tmp_path / "v.mp4", shown, 8)
+    encoding = ("-c:v", "libx264", "-crf", "4", "-pix_fmt", pixels)
+    other = clips.remade(tmp_path / "w.mp4", tmp_path / "v.mp4", *encoding)
+    look = next(decoding.walk(other, 8)).glance((32, 24))[..., 0]
+    fields = shown[0].reshape(24, 4, 32, 5, 3).mean((1, 3)) @ (0.2126, 0.7152, 0.0722)
+    assert np.abs(16 + fields * 219 / 255 - look).mean() < 4
+
+
+def test_only_frames_that_others_need_are_decoded_and_they_keep_their_numbers(tmp_path):
+    path = clips.ramp(tmp_path / "v.mp4", "-c:v", "libx264", "-g", "40", "-bf", "3", "-b_strategy", "0")
+    looked = list(decoding.walk(path, 5))
+    assert 8 <= len(looked) <= 20
+    assert clips.numbers(np.stack([each.pixels((96, 64)) for each in looked])) == [each.index for each in looked]
+
+
+def test_a_variable_rate_counts_by_the_clock(tmp_path):
+    slow = "setpts='round(if(lt(N,20),N,20+(N-20)*3)/10/TB)'"
+    path = clips.ramp(tmp_path / "v.mp4", "-vf", slow, "-fps_mode", "vfr")
+    (shot,) = find_shots(path)
+    assert shot.span.seconds == pytest.approx(8)
+
+
+def test_damage_in_the_middle_is_found(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (30, 64, 64, 3), dtype=np.uint8)
+    video.write(tmp_path / "v.mp4", noise, 8)
+    data = bytearray((tmp_path / "v.mp4").read_bytes())
+    data[len(data) // 3 : len(data) // 2] = np.random.default_rng(0).bytes(len(data) // 2 - len(data) // 3)
+    (tmp_path / "v.mp4").write_bytes(data)
+    with pytest.raises(StoryError, match=r"is damaged: \d+ of \d+ frames"):
+        spans(tmp_path / "v.mp4")
+
+
+def test_motion_and_shake_are_told_apart():
+    def drift(steps):
+        picture = library.moving(1, frames=1, size=(2 * shots.WIDTH, 48))[0].mean(-1)
+        return np.stack([np.roll(picture, int(x), axis=1)[:, : shots.WIDTH] for x in np.cumsum(steps)])
+
+    still, pan, shaken = drift([0] * 12), drift([2] * 12), drift([2, -2] * 6)
+    motion = [shots.movement(looks)[0].mean() for looks in (still, pan, shaken)]
+    jerk = [shots.jerk(shots.movement(looks)[1]) for looks in (still, pan, shaken)]
+    assert motion[0] == 0 and motion[1] > 0.5 and motion[2] > 0.5
+    assert jerk[0] < 0.1 and jerk[1] < 0.1 and jerk[2] > 1
+
+
+def test_motion_is_measured_by_the_clock_whatever_the_rate(tmp_path):
+    """The same drift at twice the rate, half as far from frame to frame."""
+    picture = library.moving(1, frames=1, size=(256, 48))[0]
+    for fps, step in ((12, 4), (24, 2)):
+        frames = np.stack([np.roll(picture, step * i, axis=1)[:, :128] for i in range(2 * fps)])
+        video.write(tmp_path / f"{fps}.mp4", frames, fps)
+    slow, fast = (next(find_shots(tmp_path / f"{fps}.mp4")).span.motion for fps in (12, 24))
+    assert fast == pytest.approx(slow, rel=0.1)
+
+
+def test_a_thumbnail_is_small_and_keeps_proportions(tmp_path):
+    frame = clips.colours(1, (320, 180))[0]
+    (tmp_path / "t.jpg").write_bytes(shots.thumbnail(frame))
+    small = Image.open(tmp_path / "t.jpg")
+    assert small.size == (128, 72)
+    means = np.asarray(small, int).mean((0, 1)) - frame.mean((0, 1))
+    assert np.abs(means).max() < 3
