@@ -7,10 +7,8 @@ each latent cell that the foreground covers, ``context`` (n,l,d) float16 and ``w
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +21,10 @@ from torch import Tensor
 from models import precision
 from models.text import TextEncoder
 from models.weights import write_tensors
+from storycli.processes import each
 
 SHARD_FRAMES = 2048
+CLIP_SEEDS = 500_000_000  # clips are drawn from seeds of their own, far from those of the stills
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +117,10 @@ def prepare_world(
         size = SHARD_FRAMES // frames
         for index in range(-(-count // size)):
             path = folder / kind / f"{index:05d}.safetensors"
-            # Clips are drawn from seeds of their own, far from those of the stills.
-            start = first_seed + index * size + (0 if frames == 1 else 500_000_000)
+            start = first_seed + index * size + (0 if frames == 1 else CLIP_SEEDS)
             if not path.exists():
                 jobs.append((path, assets, weights, tier, range(start, start + size), frames, split, index % 2 == 1))
-    if workers == 1:
-        yield from map(_world_shard, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_world_shard, jobs)
+    yield from each(_world_shard, jobs, workers)
 
 
 def _world_shard(job: tuple) -> Path:

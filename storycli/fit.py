@@ -1,24 +1,25 @@
-"""The training loop of the small networks: AdamW, a warm-up and a cosine, averaged weights, and checkpoints.
+"""The training loop of all networks: AdamW, a rate that rises and falls, averaged weights, and checkpoints.
 
 Progress is counted in samples seen, and everything random is drawn from (seed, samples seen), so that a run that
-was stopped and resumed repeats the uninterrupted one.
+was stopped and resumed repeats the uninterrupted one. Under ``torchrun`` every process takes its share of each batch
+and gradients are averaged.
 """
 
 import copy
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from storycli import processes
 from storycli.errors import StoryError
-
-Loss = Callable[[nn.Module, np.random.Generator], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,63 +27,122 @@ class FitSettings:
     """How long and how fast to learn."""
 
     samples: int
-    batch_size: int
+    batch_size: int  # over all processes
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: int = 2000  # samples
+    cooldown: float = 1.0  # the last share of the run, over which the rate falls
     average_over: int = 4000  # samples; the result is an exponential average of the weights
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands: samples seen of how many, the smoothed loss, samples a second."""
+
+    seen: int
+    samples: int
+    loss: Tensor  # (), where the training runs: reading it waits for the device
+    speed: float
+
+
 def fit(
     network: nn.Module,
-    loss: Loss,
+    loss: Callable[[nn.Module, np.random.Generator], Tensor],
     settings: FitSettings,
     *,
     checkpoint: Path,
     every: float = 60,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, int, Tensor], None] | None = None,
 ) -> nn.Module:
     """Trains a network and returns the average of its weights, in evaluation mode.
 
-    ``loss(network, rng)`` makes a batch from the random generator and returns a scalar. Every ``every`` seconds the
-    state goes to ``checkpoint``; when that file is there the run goes on from it. ``progress(seen, samples, loss)``
-    is called after each step. Raises StoryError when the checkpoint belongs to other settings.
+    ``loss(network, rng)`` makes a batch from the random generator and returns a scalar. ``progress(seen, samples,
+    loss)`` is called after each step. Otherwise as ``steps``.
     """
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay, betas=(0.9, 0.98))
-    seen = resume(checkpoint, settings, network, average, optimizer) if checkpoint.exists() else 0
-    network.train()
-    saved = time.monotonic()
-    while seen < settings.samples:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(seen, settings)
-        value = loss(network, np.random.default_rng((settings.seed, seen)))
-        optimizer.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        seen += settings.batch_size
-        follow(average, network, settings.batch_size / min(settings.average_over, seen + settings.batch_size))
+    average = averaged(network)
+
+    def drawn(network: nn.Module, seen: int) -> Tensor:
+        return loss(network, np.random.default_rng((settings.seed, seen)))
+
+    for now in steps(network, average, drawn, settings, checkpoint=checkpoint, every=every):
         if progress:
-            progress(seen, settings.samples, value.item())
-        if time.monotonic() - saved > every:
-            save(checkpoint, settings, seen, network, average, optimizer)
-            saved = time.monotonic()
+            progress(now.seen, now.samples, now.loss)
     return average
 
 
+def steps(
+    network: nn.Module,
+    average: nn.Module,
+    loss: Callable[[nn.Module, int], Tensor],
+    settings: FitSettings,
+    *,
+    checkpoint: Path,
+    every: float = 60,
+    on_checkpoint: Callable[[int], None] | None = None,
+) -> Iterator[Progress]:
+    """Trains what ``network`` does not have frozen, a step at a time; ``average`` follows it.
+
+    ``loss(network, seen)`` makes this process's share of the batch that comes after ``seen`` samples, and returns the
+    mean over it. Every ``every`` seconds, and at the end, the first process calls ``on_checkpoint(seen)`` and the state
+    goes to ``checkpoint``; when that file is there the run goes on from it. Raises StoryError when the
+    checkpoint belongs to other settings.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, weight_decay=settings.weight_decay, betas=(0.9, 0.99), fused=True)
+    seen = resume(checkpoint, settings, network, average, optimizer) if checkpoint.exists() else 0
+    rank, _ = processes.place()
+    network.train()
+    started, start, saved, smooth = time.monotonic(), seen, time.monotonic(), None
+    while seen < settings.samples:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(seen, settings)
+        value = loss(network, seen)
+        value.backward()
+        average_gradients(trained)
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seen += settings.batch_size
+        follow(average, network, seen, settings)
+        value = value.detach()
+        smooth = value if smooth is None else torch.lerp(smooth, value, 0.02)
+        if rank == 0 and (time.monotonic() - saved > every or seen >= settings.samples):
+            if on_checkpoint:
+                on_checkpoint(seen)
+            save(checkpoint, settings, seen, network, average, optimizer)
+            saved = time.monotonic()
+        yield Progress(seen, settings.samples, smooth, (seen - start) / (time.monotonic() - started))
+
+
 def learning_rate(seen: int, settings: FitSettings) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
+    """Linear warm-up; over the last ``cooldown`` of the run half a cosine down to a hundredth."""
     warm = min(1.0, (seen + settings.batch_size) / settings.warmup)
-    down = 0.505 + 0.495 * math.cos(math.pi * min(1.0, seen / settings.samples))
-    return settings.learning_rate * warm * down
+    left = min(1.0, (1 - seen / settings.samples) / settings.cooldown)
+    return settings.learning_rate * warm * (0.505 - 0.495 * math.cos(math.pi * left))
+
+
+def averaged(network: nn.Module) -> nn.Module:
+    """A copy to hold the average of a network's weights."""
+    return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, rate: float) -> None:
-    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
-        slow.lerp_(fast, rate)
+def follow(average: nn.Module, network: nn.Module, seen: int, settings: FitSettings) -> None:
+    """Exponential moving average: of the last twentieth of a young run, of ``average_over`` samples of an old one."""
+    rate = max(settings.batch_size / settings.average_over, 20 / (20 + seen / settings.batch_size))
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), min(1.0, rate))
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Give every process of a ``torchrun`` job the mean of their gradients."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / dist.get_world_size()).split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
 
 
 def save(path: Path, settings: FitSettings, seen: int, network: nn.Module, average: nn.Module, optimizer) -> None:
@@ -101,7 +161,7 @@ def save(path: Path, settings: FitSettings, seen: int, network: nn.Module, avera
 
 def resume(path: Path, settings: FitSettings, network: nn.Module, average: nn.Module, optimizer) -> int:
     """Puts the state of a checkpoint back and returns how many samples it had seen."""
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     if state["settings"] != asdict(settings):
         raise StoryError(
             f"{path} was left by a training with other settings", "Delete it to start anew, or repeat those settings."

@@ -1,17 +1,33 @@
-"""``train-base`` and ``train-structure``: from captioned video, or the storybook world, to the two networks."""
+"""``train-base`` and ``train-structure``: from captioned video, or the storybook world, to the two networks.
 
-from collections.abc import Callable, Sequence
+``torchrun --nproc-per-node N -m storycli train-base ...`` trains with N processes, one to a GPU or to a core.
+"""
+
+import csv
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from models import precision, structure, unet
-from models.weights import load_minilm
-from storycli import dataset, sources
+from models.checkpoint import load
+from models.schedule import cosine
+from models.unet import UNetConfig, VideoUNet
+from models.video_model import VideoModel
+from models.weights import load_autoencoder, load_minilm
+from storycli import catalogue, dataset, filmstrip, processes, sources
+from storycli.dataset import Shards
 from storycli.errors import StoryError
-from storycli.render import load_model
-from storycli.training import TrainConfig, train
+from storycli.fit import Progress
+from storycli.render import load_model, sample, to_frames
+from storycli.training import Denoiser, TrainConfig, train
 
 Report = Callable[[str, int, int], None]  # stage, done, of how many
+AUTOENCODER = catalogue.BUILT_IN / "storybook-autoencoder.safetensors"
+TOLD_EVERY = 20  # seconds
+SHOWN = 4  # clips of a sample sheet
+SAMPLE_STEPS, SAMPLE_GUIDANCE = 12, 4.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,49 +47,93 @@ def train_video(
 ) -> Path:
     """Prepare the data under ``out/data`` and train under ``out``; both go on where they were stopped.
 
-    Leaves ``unet.safetensors`` and ``structure.safetensors`` in ``out``. Stage ``structure`` starts from the built-in
-    U-Net, the others from nothing. Raises StoryError when there is nothing to train on.
+    Leaves ``unet.safetensors`` and ``structure.safetensors`` in ``out``, how the loss fell in ``log.csv``, and a sheet
+    of samples for each checkpoint. Stage ``structure`` starts from the U-Net that stage ``base`` left in ``out``, or
+    from the built-in one; the others from nothing. Raises StoryError when there is nothing to train on.
     """
-    report = report or (lambda stage, done, total: None)
-    where = str(precision.pick_device(device))
-    for done, total in _prepare(data, out / "data"):
-        report("prepare", done, total)
-    text = load_minilm()
-    ids, words = text.tokenize([""])
-    empty = text.encode(ids, words)[0], words[0]
-    denoiser = load_model("storybook").unet if config.stage == "structure" else unet.STORYBOOK
-    for now in train(config, denoiser, structure.STORYBOOK, out / "data", out, empty_context=empty, device=where):
-        report(f"train (loss {now.loss:.3f})", now.seen, now.frames)
+    report, first, captions = report or (lambda stage, done, total: None), processes.first(), []
+    with processes.together(precision.pick_device(device)) as where:
+        if first:
+            captions, total, shards = _videos(data, out) if data.videos else _world(data, out)
+            for done, _ in enumerate(shards, 1):
+                report("prepare", done, total)
+        processes.wait()
+        text = load_minilm()
+        ids, words = text.tokenize([""])
+        empty = text.encode(ids, words)[0], words[0]
+
+        def show(average: Denoiser, seen: int) -> None:
+            sheet(average, config, captions, out / "data", out / "samples" / f"{seen:09d}.jpg")
+
+        start = _trained_unet(out) if config.stage == "structure" else unet.STORYBOOK
+        how = dict(empty_context=empty, device=where, on_checkpoint=show)
+        told = time.monotonic()
+        for now in train(config, start, structure.STORYBOOK, out / "data", out, **how):
+            if first and (time.monotonic() - told > TOLD_EVERY or now.seen >= now.samples):
+                told = time.monotonic()
+                report("train", now.seen, now.samples)
+                _log(out / "log.csv", now)
     return out
 
 
-def _prepare(data: Data, folder: Path):
-    """Yields how many shards are done, of how many."""
-    from models.weights import load_autoencoder
-    from storycli import catalogue
+def sheet(trained: Denoiser, config: TrainConfig, captions: Sequence[str], data: Path, path: Path) -> None:
+    """What the networks make of the first captions and the depth of their clips, or stills before there are clips."""
+    clips = Shards(data / ("clips" if config.clip_frames else "stills"))
+    depth = clips[range(len(captions))]["depth"][:, None].float() / 255
+    model = VideoModel(
+        unet=trained.unet,
+        structure=trained.structure,
+        autoencoder=load_autoencoder(AUTOENCODER),
+        text=load_minilm(),
+        alpha_bar=cosine(),
+        predicts=config.predicts,
+        shared_noise=config.shared_noise,
+    )
+    tau = 1.0 if config.stage == "base" else 0.0
+    how = dict(seed=0, steps=SAMPLE_STEPS, guidance=SAMPLE_GUIDANCE, tau=tau)
+    rows = {told: to_frames(model, sample(model, told, depth[i, None], **how)) for i, told in enumerate(captions)}
+    filmstrip.sheet(rows, path, columns=4)
 
-    weights = catalogue.named("storybook").folder / "storybook-autoencoder.safetensors"
-    if data.videos:
-        found = [s for s in sources.find(data.videos) if isinstance(s, sources.Source) and s.told.caption]
-        if not found:
-            raise StoryError(
-                "none of these videos has a caption to learn from", "give a CSV with the columns path and caption"
-            )
-        pairs = [(source.path, source.told.caption) for source in found]
-        encode = load_autoencoder(weights).encode
-        shards = dataset.prepare_videos(
-            folder, pairs, encode, load_minilm(), model="storybook", num_frames=16, fps=8, size=128
-        )
-        total = 2 * -(-len(pairs) // (dataset.SHARD_FRAMES // 16))
-    else:
-        from storycli.world.generator import fetch_assets
 
-        assets = data.assets or folder.parent / "assets"
-        if not assets.exists():
-            fetch_assets(assets)
-        shards = dataset.prepare_world(
-            folder, assets, weights, tier=data.tier, stills=data.stills, clips=data.clips, workers=data.workers
+def _trained_unet(out: Path) -> VideoUNet:
+    """The U-Net that stage ``base`` left, or the built-in one."""
+    path = out / "unet.safetensors"
+    return load(path, VideoUNet, UNetConfig) if path.exists() else load_model("storybook").unet
+
+
+def _log(path: Path, now: Progress) -> None:
+    """Add a line of progress to a table, under a heading when it is new."""
+    row = {"samples": now.seen, "loss": f"{now.loss:.4f}", "samples a second": f"{now.speed:.1f}"}
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, row)
+        if not file.tell():
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _videos(data: Data, out: Path) -> tuple[list[str], int, Iterator[Path]]:
+    """The first captions, how many shards there will be, and the shards as they are done."""
+    found = [s for s in sources.find(data.videos) if isinstance(s, sources.Source) and s.told.caption]
+    if not found:
+        raise StoryError(
+            "none of these videos has a caption to learn from", "give a CSV with the columns path and caption"
         )
-        total = -(-data.stills // dataset.SHARD_FRAMES) + -(-data.clips * 16 // dataset.SHARD_FRAMES)
-    for done, _ in enumerate(shards, 1):
-        yield done, total
+    pairs = [(source.path, source.told.caption) for source in found]
+    encode = load_autoencoder(AUTOENCODER).encode
+    how = dict(model="storybook", num_frames=16, fps=8, size=128)
+    shards = dataset.prepare_videos(out / "data", pairs, encode, load_minilm(), **how)
+    return [told for _, told in pairs[:SHOWN]], 2 * -(-len(pairs) // (dataset.SHARD_FRAMES // 16)), shards
+
+
+def _world(data: Data, out: Path) -> tuple[list[str], int, Iterator[Path]]:
+    """As ``_videos``, of scenes; the emoji they are drawn with are fetched when they are not there."""
+    from storycli.world.generator import World, fetch_assets
+
+    assets = data.assets or out / "assets"
+    if not assets.exists():
+        fetch_assets(assets)
+    how = dict(tier=data.tier, stills=data.stills, clips=data.clips, workers=data.workers)
+    shards = dataset.prepare_world(out / "data", assets, AUTOENCODER, **how)
+    world, seeds = World(assets, data.tier), range(dataset.CLIP_SEEDS, dataset.CLIP_SEEDS + SHOWN)
+    captions = [world.caption(world.scene(seed), random.Random(seed)) for seed in seeds]
+    return captions, -(-data.stills // dataset.SHARD_FRAMES) + -(-data.clips * 16 // dataset.SHARD_FRAMES), shards

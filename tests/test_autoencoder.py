@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from models.autoencoder import AutoencoderConfig, StorybookAutoencoder
 from models.upscaler import Upscaler, UpscalerConfig
 from models.weights import load, save
+from storycli import train_autoencoder
+from storycli.fit import FitSettings
 
 WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
 SMALL = AutoencoderConfig(latent_channels=4, encoder_channels=(8, 16), decoder_channels=(8, 8, 16))
@@ -93,6 +95,29 @@ def test_a_saved_autoencoder_gives_the_same_pixels(tmp_path: Path) -> None:
     torch.testing.assert_close(
         again.decode(again.encode(images)), network.decode(network.encode(images)), atol=0, rtol=0
     )
+
+
+def test_training_betters_the_linear_codec_and_saves_what_it_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stills(world, seeds, split="train"):
+        images = pictures(8)
+        start = seeds.start % 7
+        return images[start : start + 2], (images[start : start + 2, :1] > 0).float()
+
+    monkeypatch.setattr(train_autoencoder, "World", lambda assets, tier: None)
+    monkeypatch.setattr(train_autoencoder, "stills", stills)
+    monkeypatch.setattr(train_autoencoder, "CROP", 24)
+    settings = FitSettings(samples=240, batch_size=4, learning_rate=3e-3, warmup=20, average_over=40)
+    out = tmp_path / "a.safetensors"
+    trained = train_autoencoder.train(tmp_path, out, settings=settings, config=SMALL)
+    linear = StorybookAutoencoder(SMALL)
+    linear.init_linear(stills(None, range(2 * 10**8, 0))[0])
+    images = pictures(8)
+    assert train_autoencoder.psnr(trained, images) > train_autoencoder.psnr(linear, images) + 0.5
+    again = load(out, StorybookAutoencoder, AutoencoderConfig)
+    torch.testing.assert_close(again.encode(images), trained.encode(images), atol=0.02, rtol=0)  # half precision
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 @torch.no_grad()

@@ -9,7 +9,9 @@ from tiny import STRUCTURE, UNET
 
 from models.schedule import cosine
 from storycli.dataset import Shards
-from storycli.training import Denoiser, TrainConfig, train, vary_structure
+from storycli.errors import StoryError
+from storycli.fit import learning_rate
+from storycli.training import Denoiser, TrainConfig, denoising_loss, pick_batch, train, vary_structure
 
 CONFIG = TrainConfig(still_frames=16, clip_frames=16, batch=4, warmup=8, still_share=0.5)
 EMPTY = torch.zeros(5, 384), torch.ones(5, dtype=torch.bool)
@@ -64,17 +66,29 @@ def test_each_stage_trains_its_networks_and_no_others(data, tmp_path, stage, cha
     torch.manual_seed(CONFIG.seed)
     before = Denoiser(UNET, STRUCTURE).state_dict()
     run(data, tmp_path, replace(CONFIG, stage=stage), checkpoint_seconds=-1)
-    after = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["denoiser"]
+    after = torch.load(tmp_path / f"{stage}.checkpoint", weights_only=True)["network"]
     moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
     assert moved == changed
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} == changed
 
 
-def test_the_rate_warms_up_holds_and_falls_to_nothing():
-    config = TrainConfig(still_frames=1000, clip_frames=0, batch=10, warmup=100, cooldown=0.5, lr=1.0)
-    assert config.rate(0) == pytest.approx(0.1)
-    assert config.rate(400) == pytest.approx(1.0)
-    assert config.rate(750) == pytest.approx(0.501)
-    assert config.rate(990) < 0.03
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(data, tmp_path):
+    run(data, tmp_path)
+    with pytest.raises(StoryError, match="other settings"):
+        run(data, tmp_path, replace(CONFIG, lr=1e-4))
+
+
+def test_a_batch_that_is_no_whole_number_of_clips_is_refused(data, tmp_path):
+    with pytest.raises(StoryError, match="cannot be dealt out"):
+        run(data, tmp_path, replace(CONFIG, batch=6))
+
+
+def test_the_rate_warms_up_holds_and_falls_to_a_hundredth():
+    config = TrainConfig(still_frames=1000, clip_frames=0, batch=10, warmup=100, cooldown=0.5, lr=1.0).fitting()
+    assert learning_rate(0, config) == pytest.approx(0.1)
+    assert learning_rate(400, config) == pytest.approx(1.0)
+    assert learning_rate(750, config) == pytest.approx(0.505)
+    assert learning_rate(1000, config) == pytest.approx(0.01)
 
 
 def test_varied_depth_stays_in_range_and_keeps_the_foreground_in_front():
@@ -89,15 +103,26 @@ def test_varied_depth_stays_in_range_and_keeps_the_foreground_in_front():
     assert not torch.allclose(varied[0], varied[1])
 
 
-def test_the_loss_of_a_network_that_says_nothing_is_the_weighted_variance_of_its_target(data):
-    from storycli.training import denoising_loss, pick_batch
-
+@pytest.mark.parametrize("predicts", ["v", "eps"])
+def test_the_loss_of_a_network_that_says_nothing_is_the_weighted_variance_of_its_target(data, predicts):
     generator = torch.Generator().manual_seed(1)
-    batch = pick_batch(CONFIG, 0, Shards(data / "stills"), None, generator)
+    batch = pick_batch(Shards(data / "stills"), 256, generator)
     batch["mask"] = torch.zeros_like(batch["mask"])
     silent = Denoiser(UNET, STRUCTURE)
-    config = replace(CONFIG, snr_limit=1e9)
-    only = cosine()[999:]  # a schedule of one time, where v is all but -x0
+    config = replace(CONFIG, snr_limit=2.0, predicts=predicts)
+    only = cosine()[300:301]  # a schedule of one time
     loss = denoising_loss(silent, batch, only, EMPTY, config, generator, "cpu")
-    snr = (only / (1 - only)).item()
-    assert loss.item() == pytest.approx(snr / (snr + 1) * batch["latents"].float().square().mean().item(), rel=0.02)
+    alpha_bar, variance = only.item(), batch["latents"].float().square().mean().item()
+    snr = alpha_bar / (1 - alpha_bar)
+    # v = alpha eps - sigma x0
+    expected = 2 / (snr + 1) * (alpha_bar + (1 - alpha_bar) * variance) if predicts == "v" else 2 / snr
+    assert loss.item() == pytest.approx(expected, rel=0.02)
+
+
+def test_text_alone_is_trained_without_structure(data):
+    batch = pick_batch(Shards(data / "stills"), 4, torch.Generator().manual_seed(1))
+    denoiser = Denoiser(UNET, STRUCTURE)
+    denoiser.structure.forward = None  # not to be called
+    config = replace(CONFIG, stage="base")
+    denoising_loss(denoiser, batch, cosine(), EMPTY, config, torch.Generator(), "cpu").backward()
+    assert all(p.grad is None for p in denoiser.structure.parameters())

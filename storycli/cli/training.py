@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from storycli.cli.options import Device, Json, ModelName, Quiet, Verbose
+from storycli.cli.models import tell_terms
+from storycli.cli.options import Device, Json, ModelName, Quiet, Verbose, gathering
 from storycli.cli.screen import answer, screen
 
 Steps = Annotated[int | None, Option(min=1, metavar="N", help="Training steps.")]
@@ -20,8 +21,11 @@ Output = Annotated[Path, Option("--output", "-o", metavar="DIR", help="Where wei
 Batch = Annotated[int, Option(min=1, metavar="N", help="Frames in a step.")]
 Rate = Annotated[float, Option(min=0, metavar="X", help="Learning rate.")]
 Assets = Annotated[Path | None, Option(metavar="DIR", help="The storybook world's pictures; fetched when not there.")]
+Tier = Annotated[Literal["core", "wide"], Option(help="How much of that world to learn.")]
 Workers = Annotated[int, Option(min=1, metavar="N", help="Processes that draw scenes.")]
-Method = Literal["timeinv", "textual-inversion", "dreambooth", "custom-diffusion"]
+Method = Literal[
+    "timeinv", "textual-inversion", "dreambooth", "custom-diffusion", "timeinv-alone", "low-rank", "custom-timeinv"
+]
 
 
 def train_character(
@@ -36,6 +40,15 @@ def train_character(
     model: ModelName = None,
     steps: Steps = None,
     seed: Seed = 0,
+    frames: Annotated[
+        int | None, Option(min=1, max=16, metavar="N", help="Show a picture as a still clip of N frames; lvdm: 16.")
+    ] = None,
+    preview: Annotated[
+        int, Option(min=0, metavar="N", help="Draw the character every N steps, a multiple of 25; 0: only at the end.")
+    ] = 0,
+    patience: Annotated[
+        int, Option(min=0, metavar="N", help="Stop early after N looks, 25 steps apart, without progress; 0: never.")
+    ] = 0,
     proof: Annotated[
         bool, Option("--proof/--no-proof", help="Render scenes with and without the character, and compare.")
     ] = True,
@@ -47,20 +60,23 @@ def train_character(
     """Teach the model a character from its pictures.
 
     Writes DIR/character.safetensors, which render then uses, and a sheet of before and after with the figures
-    that say whether it took.
+    that say whether it took. A training that was stopped goes on where it was.
     """
     from storycli import catalogue, characters, config, script
     from storycli import proof as proving
 
     settings = config.load({"model": model, "device": device})
     chosen = catalogue.choose(settings.model, settings.device)
+    tell_terms(chosen)
     hero = script.character(f"{name}={dir}" if name else str(dir)).model_copy(update={"class_word": class_word})
-    wishes = {"method": method, "seed": seed} | ({"steps": steps} if steps else {})
+    wishes = {"method": method, "seed": seed, "patience": patience}
+    wishes |= {name: value for name, value in (("steps", steps), ("frames", frames)) if value}
     training = characters.config_for(chosen.name, **wishes)
     how = {"device": settings.device}
     with screen.progress() as report:
         tell = partial(report, "train-character", "")
-        path = characters.train(hero, chosen.name, config=training, progress=tell, **how)
+        watch = proving.previews(hero, chosen, preview, **how) if preview else None
+        path = characters.train(hero, chosen.name, config=training, progress=tell, watch=watch, **how)
         tell = partial(report, "proof", "")
         found = proving.prove(hero, path, chosen, progress=tell, **how) if proof else None
     told = {"character": str(path), "name": hero.name} | (asdict(found) if found else {})
@@ -73,71 +89,63 @@ def train_character(
         proving.check(found)
 
 
+TRAINING = {
+    "videos": (Videos, None),
+    "output": (Output, Path("training")),
+    "clip_frames": (Annotated[int, Option(min=0, metavar="N", help="Frames of video to see.")], 200_000),
+    "batch": (Batch, 32),
+    "lr": (Rate, 1e-3),
+    "seed": (Seed, 0),
+    "tier": (Tier, "core"),
+    "assets": (Assets, None),
+    "workers": (Workers, 1),
+    "device": (Device, None),
+    "quiet": (Quiet, False),
+    "verbose": (Verbose, False),
+}
+
+
+@gathering("training", TRAINING)
 def train_base(
-    videos: Videos = None,
-    output: Output = Path("training"),
     joint: Annotated[
         bool, Option("--joint", help="Train the structure encoder along with it, as the built-in model was.")
     ] = False,
     still_frames: Annotated[int, Option(min=0, metavar="N", help="Pictures to see first.")] = 400_000,
-    clip_frames: Annotated[int, Option(min=0, metavar="N", help="Frames of video to see then.")] = 200_000,
-    batch: Batch = 32,
-    lr: Rate = 1e-3,
-    seed: Seed = 0,
-    assets: Assets = None,
-    workers: Workers = 1,
-    device: Device = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    training,
 ) -> None:
     """Train the text-to-video model (the paper's stage 1), of the built-in size.
 
     A run that was stopped goes on where it was. Without VIDEOS it learns from scenes of the storybook world.
+    torchrun -m storycli train-base ... trains on several devices, or cores.
     """
-    from storycli.training import TrainConfig
-
-    stage = "joint" if joint else "base"
-    wishes = {
-        "still_frames": still_frames,
-        "clip_frames": clip_frames,
-        "batch": batch,
-        "lr": lr,
-        "seed": seed,
-    }
-    _train(videos, output, TrainConfig(stage=stage, **wishes), assets, workers, device)
+    _train("joint" if joint else "base", still_frames, **training)
 
 
-def train_structure(
-    videos: Videos = None,
-    output: Output = Path("training"),
-    clip_frames: Annotated[int, Option(min=1, metavar="N", help="Frames of video to see.")] = 200_000,
-    batch: Batch = 32,
-    lr: Rate = 1e-3,
-    seed: Seed = 0,
-    assets: Assets = None,
-    workers: Workers = 1,
-    device: Device = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+@gathering("training", TRAINING)
+def train_structure(*, training) -> None:
+    """Train the structure encoder on a frozen U-Net (the paper's stage 2).
+
+    The U-Net is that of train-base in the same folder, or else the built-in one. A run that was stopped goes on where
+    it was. Without VIDEOS it learns from scenes of the storybook world.
+    """
+    _train("structure", 0, **training)
+
+
+def _train(
+    stage: str, still_frames: int, *, videos, output, tier, assets, workers, device, quiet, verbose, **wishes
 ) -> None:
-    """Train the structure encoder on the frozen built-in model (the paper's stage 2).
-
-    A run that was stopped goes on where it was. Without VIDEOS it learns from scenes of the storybook world.
-    """
-    from storycli.training import TrainConfig
-
-    wishes = {"still_frames": 0, "clip_frames": clip_frames, "batch": batch, "lr": lr, "seed": seed}
-    _train(videos, output, TrainConfig(stage="structure", **wishes), assets, workers, device)
-
-
-def _train(videos, output: Path, training, assets: Path | None, workers: int, device: str | None) -> None:
-    from storycli import config
+    from storycli import config, processes
     from storycli.train_video import Data, train_video
+    from storycli.training import TrainConfig
 
     settings = config.load({"device": device})
-    data = Data(videos=videos or (), assets=assets, workers=workers)
+    training = TrainConfig(stage=stage, still_frames=still_frames, **wishes)
+    data = Data(videos=videos or (), assets=assets, tier=tier, workers=workers)
+    screen.quiet = screen.quiet or not processes.first()
     with screen.progress() as report:
         out = train_video(
             data, output, training, device=settings.device, report=lambda what, n, of: report(what, "", n, of)
         )
-    answer(str(out))
+    if processes.first():
+        answer(str(out))
