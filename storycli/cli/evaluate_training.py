@@ -1,0 +1,55 @@
+"""``evaluate-training``: the held-out loss as training goes on, and with each of its choices made otherwise."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from storycli.cli.options import Quiet, Verbose
+from storycli.cli.screen import answer, screen
+
+
+def evaluate_training(
+    weights: Annotated[
+        list[Path] | None,
+        Argument(metavar="DIR...", help="Checkpoints: folders with unet.safetensors and structure.safetensors."),
+    ] = None,
+    held: Annotated[
+        Path, Option(metavar="DIR", help="Shards that training has not seen; drawn when they are not there.")
+    ] = Path("held"),
+    assets: Annotated[Path | None, Option(metavar="DIR", help="The pictures to draw them from.")] = None,
+    data: Annotated[
+        Path | None, Option(metavar="DIR", help="Shards to try the choices of training on, from nothing.")
+    ] = None,
+    output: Annotated[Path, Option("--output", "-o", metavar="DIR", help="Where those trials go.")] = Path("ablation"),
+    still_frames: Annotated[int, Option(min=0, metavar="N", help="Pictures that each of them sees.")] = 8_000,
+    clip_frames: Annotated[int, Option(min=0, metavar="N", help="Frames of video that each of them sees.")] = 4_000,
+    ahead: Annotated[
+        list[int] | None, Option(metavar="N", help="Frames to extrapolate the learning curve to; repeat it.")
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure what training is worth: the learning curve of checkpoints, or with --data the choices of training.
+
+    Losses are those of scenes that training never drew, with the same noise for all.
+    """
+    from storycli import train_video
+    from storycli.dataset import prepare_world
+    from storycli.evaluate import clips, losses
+
+    if not held.exists():
+        how = dict(tier="core", stills=512, clips=64, first_seed=clips.UNSEEN)
+        for _ in prepare_world(held, assets or Path("assets"), train_video.AUTOENCODER, **how):
+            screen.say("drew a shard of held-out scenes")
+    if data:
+        found = losses.ablation(data, held, output, still_frames=still_frames, clip_frames=clip_frames)
+        answer(losses.as_text(found))
+    if weights:
+        points = losses.curve(weights, held)
+        answer(losses.as_text(points))
+        for frames in ahead or ():
+            seen = [point.seen for point in points.values()]
+            kinds = ([p.stills.whole for p in points.values()], [p.clips.whole for p in points.values()])
+            stills, moving = (losses.power_law(seen, each)(frames) for each in kinds)
+            answer(f"{frames:,} frames, by the power law of these: stills {stills:.4f}, clips {moving:.4f}")
