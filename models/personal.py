@@ -58,14 +58,14 @@ def add_branches(unet: nn.Module, rank: int) -> dict[str, LowRank]:
     for name in projections(unet):
         linear = unet.get_submodule(name)
         branches[name] = LowRank(linear, rank).to(linear.weight.device)
-        _set(unet, name, branches[name])
+        replace_module(unet, name, branches[name])
     return branches
 
 
 def remove_branches(unet: nn.Module, branches: Mapping[str, LowRank]) -> None:
     """Put the plain layers back."""
     for name, branch in branches.items():
-        _set(unet, name, branch.linear)
+        replace_module(unet, name, branch.linear)
 
 
 def branch_tensors(branches: Mapping[str, LowRank]) -> dict[str, Tensor]:
@@ -77,32 +77,43 @@ def branch_tensors(branches: Mapping[str, LowRank]) -> dict[str, Tensor]:
     }
 
 
-@contextmanager
-def modulated(unet: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """A U-Net with a character's tensors in force, at no cost in time; afterwards exactly what it was.
+@torch.no_grad()
+def merged(unet: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a U-Net that a character's tensors change, as they are then, by parameter.
 
     ``layer.up`` and ``layer.down`` are added as up @ down; any other tensor stands in for the parameter of its name.
     """
+    changed = {}
+    for key, tensor in tensors.items():
+        layer, _, side = key.rpartition(".")
+        if side == "down":
+            continue
+        name = f"{layer}.weight" if side == "up" else key
+        weight = unet.get_parameter(name)
+        if side == "up":
+            changed[name] = weight + (tensor.float() @ tensors[f"{layer}.down"].float()).to(weight)
+        else:
+            changed[name] = tensor.to(weight)
+    return changed
+
+
+@contextmanager
+def modulated(unet: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """A U-Net with a character's tensors in force, at no cost in time; afterwards exactly what it was."""
     plain = {}
     try:
-        for key, tensor in tensors.items():
-            layer, _, side = key.rpartition(".")
-            if side == "down":
-                continue
-            parameter = unet.get_submodule(layer).weight if side == "up" else unet.get_parameter(key)
-            plain.setdefault(parameter, parameter.data)
-            if side == "up":
-                delta = tensor.float() @ tensors[f"{layer}.down"].float()
-                parameter.data = parameter.data + delta.to(parameter)
-            else:
-                parameter.data = tensor.to(parameter)
+        for name, weight in merged(unet, tensors).items():
+            parameter = unet.get_parameter(name)
+            plain[parameter] = parameter.data
+            parameter.data = weight
         yield
     finally:
         for parameter, data in plain.items():
             parameter.data = data
 
 
-def _set(root: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module where another was, by its dotted name."""
     parent, _, leaf = name.rpartition(".")
     setattr(root.get_submodule(parent), leaf, module)
 

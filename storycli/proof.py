@@ -1,19 +1,21 @@
 """Did the character take? Clips with and without it, side by side, and figures that say how much nearer they came."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from models.video_model import VideoModel
 from storycli import filmstrip, video
 from storycli.catalogue import Model
-from storycli.characters import load_character, near
+from storycli.characters import Personal, Watch, load_character
 from storycli.depth import DepthEstimator
-from storycli.encoder import Encoder
 from storycli.errors import StoryError
+from storycli.judge import Judge, Scores
 from storycli.pictures import pictures, read
-from storycli.render import Renderer
+from storycli.render import Renderer, sample, to_frames
 from storycli.retrieve import Library
 from storycli.story import Character
 
@@ -52,19 +54,13 @@ def prove(
     progress: Callable[[int, int], None] | None = None,
 ) -> Proof:
     """Render a few scenes with the character and with its class word alone; writes ``preview.png`` in its folder."""
-    renderer, estimator, encoder = Renderer(model.name, device), DepthEstimator(model.name, device), Encoder()
     size = model.size[0] // model.upscale, model.size[1] // model.upscale
-    class_word = load_character(weights, model.name).class_word
-    shown = [read(path, size[0]) for path in pictures(character.dir)]
-    likeness = encoder.embed_clips([_alone(pixels[None], estimator, opacity)[0] for pixels, opacity in shown])
-
-    rows = {"pictures": np.stack([pixels for pixels, _ in shown])}
-    identity, prompts = {"with": [], "without": []}, {"with": [], "without": []}
+    renderer, judge = Renderer(model.name, device), Judge(model.name, size, device)
+    class_word, likeness = load_character(weights, model.name).class_word, judge.likeness(character.dir)
+    rows = {"pictures": np.stack([read(path, size[0])[0] for path in pictures(character.dir)])}
+    found: dict[str, list[Scores]] = {"with": [], "without": []}
     for number, scene in enumerate(SCENES):
-        clip = Library(None).search(f"an animal {scene}", 1)[0].clip
-        guide = video.read(clip.path, start=clip.start, end=clip.end, num_frames=FRAMES, fps=model.fps, size=size)
-        depth = estimator.estimate(guide)
-        sentence = encoder.embed_text([f"a {class_word} {scene}"])[0]
+        depth = _guide(scene, model, judge.estimator)
         for kind, hero, cast in (
             ("with", f"{{{character.name}}}", {character.name: weights}),
             ("without", class_word, {}),
@@ -79,22 +75,43 @@ def prove(
                 tau=model.tau,
                 characters=cast,
             )
-            faces = encoder.embed_clips(_alone(frames, estimator))
-            identity[kind].append(float((faces @ likeness.T).mean()))
-            chosen = frames[encoder.sample(0, len(frames))]
-            prompts[kind].append(float(encoder.embed_clips([chosen])[0] @ sentence))
+            found[kind].append(judge.scores(frames, depth, f"a {class_word} {scene}", [likeness]))
             rows[f"{scene}, {kind} the character"] = frames
             if progress:
                 progress(2 * number + (kind == "without") + 1, 2 * len(SCENES))
     sheet = character.dir / "preview.png"
     filmstrip.sheet(rows, sheet, columns=FRAMES)
+    mean = {kind: np.mean([(scores.identity, scores.prompt) for scores in some], 0) for kind, some in found.items()}
     return Proof(
-        identity=float(np.mean(identity["with"])),
-        plain_identity=float(np.mean(identity["without"])),
-        prompt=float(np.mean(prompts["with"])),
-        plain_prompt=float(np.mean(prompts["without"])),
+        identity=float(mean["with"][0]),
+        plain_identity=float(mean["without"][0]),
+        prompt=float(mean["with"][1]),
+        plain_prompt=float(mean["without"][1]),
         sheet=sheet,
     )
+
+
+def previews(character: Character, model: Model, every: int, device: str = "auto") -> Watch:
+    """Shows a training on its way: a clip every so many steps, below each other on ``preview-steps.png``."""
+    depth = torch.from_numpy(_guide(SCENES[0], model, DepthEstimator(model.name, device)))[None, None]
+    rows: dict[str, np.ndarray] = {}
+
+    def watch(step: int, network: VideoModel, now: Personal) -> None:
+        if step % every == 0:
+            how = dict(seed=0, steps=STEPS, sampler=model.sampler, guidance=model.guidance, tau=model.tau)
+            latents = sample(network, f"a {{hero}} {SCENES[0]}, storybook style", depth, cast={"hero": now}, **how)
+            rows[f"after {step} steps"] = to_frames(replace(network, upscaler=None), latents)
+            filmstrip.sheet(rows, character.dir / "preview-steps.png", columns=FRAMES)
+
+    return watch
+
+
+def _guide(scene: str, model: Model, estimator: DepthEstimator) -> np.ndarray:
+    """The depth (f,h,w) of a library clip of the scene."""
+    size = model.size[0] // model.upscale, model.size[1] // model.upscale
+    clip = Library(None).search(f"an animal {scene}", 1)[0].clip
+    frames = video.read(clip.path, start=clip.start, end=clip.end, num_frames=FRAMES, fps=model.fps, size=size)
+    return estimator.estimate(frames)
 
 
 def check(proof: Proof) -> None:
@@ -105,11 +122,3 @@ def check(proof: Proof) -> None:
             f" without it ({proof.plain_identity:.3f}); see {proof.sheet}",
             "try more or clearer pictures, another --class-word, or more --steps",
         )
-
-
-def _alone(frames: np.ndarray, estimator: DepthEstimator, opacity: np.ndarray | None = None) -> list[np.ndarray]:
-    """Each frame uint8 (f,h,w,3) as a clip of its own (1,h,w,3), what lies behind the character made white."""
-    kept = [opacity > 0.5] if opacity is not None else [near(depth) for depth in estimator.estimate(frames)]
-    return [
-        np.where(mask[..., None], frame, 255).astype(np.uint8)[None] for frame, mask in zip(frames, kept, strict=True)
-    ]

@@ -1,18 +1,28 @@
 """Learning a character with the built-in model, for a few steps: what is written, and when it still holds."""
 
+import dataclasses
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
+from PIL import Image
 from safetensors.torch import load_file
 
 from models.checkpoint import read_metadata, write_tensors
-from storycli import characters
-from storycli.characters import CharacterConfig, load_character, near, ready, train, trainable
+from models.personal import TimeInv
+from storycli import filmstrip, proof
+from storycli.catalogue import named
+from storycli.characters import load_character, ready, train
 from storycli.config import EXAMPLES
 from storycli.errors import StoryError
+from storycli.personalise import METHODS, CharacterConfig, Pupil, trainable
+from storycli.pictures import pictures
 from storycli.story import Character
+from storycli.views import near, told
 
 QUICK = CharacterConfig(steps=2, batch=2, class_batch=1, views=2, rank=2, rows=4)
 
@@ -52,6 +62,103 @@ def test_the_same_pictures_and_seed_give_the_same_character(learnt, tmp_path):
     assert read_metadata(again) == read_metadata(path)
 
 
+def test_a_training_that_is_killed_goes_on_where_it_was_and_ends_with_the_same_character(tmp_path):
+    config = dataclasses.replace(QUICK, steps=4)
+    whole = train(teddy(tmp_path / "whole"), config=config)
+    hero = teddy(tmp_path / "teddy")
+    program = (
+        "import os, sys; from pathlib import Path; from storycli.characters import train;"
+        "from storycli.personalise import CharacterConfig; from storycli.story import Character;"
+        f"hero = Character(name='teddy', dir=Path({str(hero.dir)!r}), class_word='teddy bear');"
+        "train(hero, config=CharacterConfig(**eval(sys.argv[1])), save_every=0,"
+        "      progress=lambda step, of: step == 2 and os.kill(os.getpid(), 9))"
+    )
+    settings = {name: getattr(config, name) for name in ("steps", "batch", "class_batch", "views", "rank", "rows")}
+    killed = subprocess.run([sys.executable, "-c", program, repr(settings)], cwd=ROOT, check=False)
+    assert killed.returncode == -9 and not (hero.dir / "character.safetensors").exists()
+    told = []
+    resumed = train(hero, config=config, progress=lambda step, of: told.append(step))
+    assert told == [3, 4]
+    first, second = load_file(whole), load_file(resumed)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not list(hero.dir.glob(".*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "other training"])
+def test_a_checkpoint_that_is_no_use_is_left_aside(tmp_path, damage):
+    hero, told = teddy(tmp_path / "teddy"), []
+
+    def stop(step, of):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(hero, config=dataclasses.replace(QUICK, steps=3), save_every=0, progress=stop)
+    checkpoint = hero.dir / ".character.ckpt"
+    if damage == "cut":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    seed = 1 if damage == "other training" else 0
+    train(hero, config=dataclasses.replace(QUICK, steps=3, seed=seed), progress=lambda step, of: told.append(step))
+    assert told == [1, 2, 3]
+
+
+def test_training_stops_early_when_it_no_longer_learns():
+    pupil = Pupil(word=TimeInv(torch.zeros(3), 1), learnt={}, branches={}, optimizer=None)
+    patient = CharacterConfig(patience=2)
+    for loss, tired in ((0.5, False), (0.4, False), (0.41, False), (0.39, False), (0.3899, False), (0.392, True)):
+        pupil.losses.append(loss)
+        assert pupil.tired(patient) is tired
+    assert not pupil.tired(CharacterConfig(patience=0))
+
+
+def test_a_training_can_be_watched(tmp_path, monkeypatch):
+    monkeypatch.setattr("storycli.characters.LOOK", 1)
+    monkeypatch.setattr(proof, "FRAMES", 2)
+    monkeypatch.setattr(proof, "STEPS", 2)
+    hero = teddy(tmp_path / "teddy")
+    watched = train(hero, config=QUICK, watch=proof.previews(hero, named("storybook"), 2, "cpu"))
+    with Image.open(hero.dir / "preview-steps.png") as shown:
+        assert shown.width == 2 * 128 + 3 * filmstrip.GAP  # one row of two frames: after step 2, not after step 1
+        assert shown.height < 2 * 128
+    plain = train(teddy(tmp_path / "again"), config=QUICK)
+    assert all(torch.equal(load_file(watched)[key], tensor) for key, tensor in load_file(plain).items())
+    assert len(pictures(hero.dir)) == 2  # the previews are not pictures to learn from
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_one_picture_is_enough_and_twenty_are_not_too_many(tmp_path, count):
+    hero = teddy(tmp_path / "teddy", count=1)
+    (picture,) = hero.dir.iterdir()
+    for number in range(count - 1):
+        shutil.copy(picture, hero.dir / f"copy-{number}.png")
+    path = train(hero, config=dataclasses.replace(QUICK, steps=1, views=1))
+    assert torch.isfinite(load_file(path)["word"]).all()
+
+
+def test_pictures_of_any_kind_are_learnt_from(tmp_path):
+    """Cut out, grey, very wide, and noise as no world shows."""
+    folder = tmp_path / "thing"
+    folder.mkdir()
+    cut_out = Image.new("RGBA", (300, 200), (0, 0, 0, 0))
+    cut_out.paste((200, 30, 40, 255), (100, 40, 180, 180))
+    cut_out.save(folder / "cut-out.png")
+    Image.new("L", (90, 90), 128).save(folder / "grey.png")
+    Image.new("RGB", (900, 30), "blue").save(folder / "wide.jpg")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.webp")
+    path = train(Character(name="thing", dir=folder), config=QUICK)
+    assert read_metadata(path)["class_word"] == "thing"
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
+
+
+def test_a_broken_picture_is_named_and_nothing_is_left_behind(tmp_path):
+    hero = teddy(tmp_path / "teddy")
+    (hero.dir / "broken.png").write_bytes(b"\x89PNG not really")
+    with pytest.raises(StoryError, match=r"broken\.png cannot be read as a picture"):
+        train(hero, config=QUICK)
+    assert not (hero.dir / "character.safetensors").exists()
+
+
 def test_a_character_is_ready_until_its_pictures_or_its_class_word_change(learnt, tmp_path):
     hero, path = learnt
     assert ready(hero, "storybook") == path
@@ -78,11 +185,12 @@ def test_a_character_made_for_other_weights_is_refused(learnt, tmp_path):
         load_character(stale, "storybook")
 
 
-def test_every_method_trains_what_its_paper_says(monkeypatch):
+def test_every_method_trains_what_its_paper_says():
     from tiny import video_model
 
     unet = video_model().unet
-    names = {method: set(trainable(unet, method)) for method in ("textual-inversion", "dreambooth", "custom-diffusion")}
+    methods = ("textual-inversion", "dreambooth", "custom-diffusion")
+    names = {method: set(trainable(unet, METHODS[method].weights)) for method in methods}
     assert names["textual-inversion"] == set()
     assert names["dreambooth"] == {name for name, _ in unet.named_parameters()}
     assert names["custom-diffusion"] and all(
@@ -109,7 +217,7 @@ def test_an_unknown_method_and_a_folder_without_pictures_are_refused(tmp_path):
 
 def test_prompts_say_how_large_the_character_shows():
     rng = np.random.default_rng(0)
-    said = {zoom: characters._prompt(rng, zoom, "cat", "photo") for zoom in (0.7, 1.0, 1.3)}
+    said = {zoom: told(rng, zoom, "cat", "photo") for zoom in (0.7, 1.0, 1.3)}
     assert "small" in said[0.7] or "far away" in said[0.7]
     assert "close up" in said[1.3] or "large" in said[1.3]
     assert all("<new1> cat" in prompt for prompt in said.values())

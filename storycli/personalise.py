@@ -1,0 +1,224 @@
+"""How a character is learnt: the paper's method and those it is measured against, one step at a time.
+
+All of them train by the same loss on the same pictures, and differ in what they train (``METHODS``).
+"""
+
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.personal import LowRank, TimeInv, add_branches, branch_tensors, text_with_word, word_start
+from models.sampler import clip_noise
+from models.schedule import q_sample, signal_and_noise, v_from_eps
+from models.unet import VideoUNet
+from models.video_model import VideoModel
+from storycli.views import WORD, Views
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """What a way of personalising trains, and how fast: the word, the cross-attention, and the rest of the U-Net."""
+
+    varies: bool = False  # the word has an embedding for each diffusion time (TimeInv), not one for all
+    weights: str = "none"  # of the U-Net: none; low-rank branches; keys and values of the cross-attention; or all
+    rates: tuple[float, float, float]  # that suit the built-in model
+    paper: tuple[float, float, float] = (1e-4, 1e-4, 1e-4)  # that the paper gives
+
+
+LOW_RANK = (5e-3, 1e-3, 1e-4)  # what self-attention learns from stills, it spoils in motion, so it learns little
+CUSTOM = (5e-3, 3e-4, 0)
+METHODS = {
+    "timeinv": Method(varies=True, weights="low-rank", rates=LOW_RANK),  # the paper's
+    "textual-inversion": Method(rates=(5e-3, 0, 0)),  # Gal et al. 2022
+    "dreambooth": Method(weights="all", rates=(0, 1e-4, 1e-4), paper=(0, 1e-5, 1e-5)),  # Ruiz et al. 2023: a fixed word
+    "custom-diffusion": Method(weights="text", rates=CUSTOM, paper=(1e-5, 1e-5, 0)),  # Kumari et al. 2023
+    # Taken apart, as in the paper's ablation and its Fig. 8:
+    "timeinv-alone": Method(varies=True, rates=(5e-3, 0, 0)),
+    "low-rank": Method(weights="low-rank", rates=LOW_RANK),
+    "custom-timeinv": Method(varies=True, weights="text", rates=CUSTOM, paper=(1e-5, 1e-5, 0)),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CharacterConfig:
+    """How a character is learnt. Defaults suit the built-in model; ``LVDM`` is the paper's."""
+
+    method: str = "timeinv"
+    steps: int = 300
+    batch: int = 8  # pictures of the character in a step
+    class_batch: int = 4  # pictures of others in a step, so that their words keep their meaning
+    views: int = 16  # augmented views of each picture
+    frames: int = 1  # a picture is shown as a clip of so many, all alike
+    rows: int = 10  # rows of the TimeInv table; each serves 1000 / rows neighbouring times
+    shared: bool = True  # what the word learns at one time it learns at all, and more so at its own
+    rank: int = 32
+    drop_structure: float = 0.3
+    snr_limit: float = 5.0
+    patience: int = 0  # stop when so many looks in a row, one in every 25 steps, saw no progress; 0: never
+    checkpointing: bool = False  # compute the U-Net's activations twice and keep few: slower, far less memory
+    paper_rates: bool = False
+    seed: int = 0
+
+
+# One clip at a time and activations computed twice, to fit a GPU of 16 GB; with 8 frames they take half the room.
+LVDM = CharacterConfig(
+    steps=1000,
+    batch=1,
+    class_batch=1,
+    frames=16,
+    rows=1000,
+    shared=False,
+    rank=8,
+    checkpointing=True,
+    paper_rates=True,
+)
+LOOK = 25  # steps
+PROGRESS = 0.002  # the least fall of the loss, as a share of it, that counts
+
+
+def config_for(model: str, **wishes: Any) -> CharacterConfig:
+    """What suits a video model, but for the ``wishes``."""
+    return replace(LVDM if model == "lvdm" else CharacterConfig(), **wishes)
+
+
+@dataclass(kw_only=True, slots=True)
+class Pupil:
+    """What learns, and how far it is."""
+
+    word: TimeInv
+    learnt: dict[str, torch.nn.Parameter]  # of the U-Net
+    branches: dict[str, LowRank]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    losses: list[float] = field(default_factory=list)  # of the same pictures and noise, at every look
+
+    @classmethod
+    def begin(cls, model: VideoModel, class_word: str, config: CharacterConfig) -> "Pupil":
+        method = METHODS[config.method]
+        rows = config.rows if method.varies else 1
+        word = TimeInv(word_start(model.text, class_word).cpu(), rows).to(model.device)
+        branches = add_branches(model.unet, config.rank) if method.weights == "low-rank" else {}
+        learnt = trainable(model.unet, method.weights)
+        if config.shared and rows > 1:
+            word.table.register_hook(lambda gradient: gradient + gradient.sum(0))
+        groups = [{"params": [word.table]}, {"params": []}, {"params": []}]
+        for name, parameter in learnt.items():
+            groups[1 if ".attn2." in name else 2]["params"].append(parameter)
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0)
+        return cls(word=word, learnt=learnt, branches=branches, optimizer=optimizer)
+
+    def learn(self, loss: Tensor, config: CharacterConfig) -> None:
+        """One step: 20 to warm up, and over the second half down to nothing."""
+        method = METHODS[config.method]
+        pace = min(1.0, (self.step + 1) / 20) * min(1.0, 2 * (1 - self.step / config.steps))
+        rates = method.paper if config.paper_rates else method.rates
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * pace
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([self.word.table, *self.learnt.values()], 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def look(self, loss: Tensor) -> None:
+        self.losses.append(loss.item())
+
+    def tired(self, config: CharacterConfig) -> bool:
+        """Whether the last ``patience`` looks were no better than the best before them."""
+        if not config.patience or len(self.losses) <= config.patience:
+            return False
+        before, lately = self.losses[: -config.patience], self.losses[-config.patience :]
+        return min(lately) > min(before) * (1 - PROGRESS)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What it has changed in the U-Net."""
+        if self.branches:
+            return branch_tensors(self.branches)
+        return {name: parameter.detach().half() for name, parameter in self.learnt.items()}
+
+    def save(self, path: Path, header: dict[str, str]) -> None:
+        state = {
+            "header": header,
+            "word": self.word.table.data,
+            "learnt": {name: parameter.data for name, parameter in self.learnt.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "losses": self.losses,
+        }
+        partial = path.with_name(f"{path.name}.part")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    def resume(self, path: Path, header: dict[str, str]) -> None:
+        """Go on from a checkpoint, if there is one of this very training."""
+        if not path.is_file():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError) as error:
+            log.warning("%s cannot be read (%s); the training starts anew", path, type(error).__name__)
+            return
+        if state["header"] != header:
+            log.info("%s is of another training; this one starts anew", path)
+            return
+        self.word.table.data.copy_(state["word"])
+        for name, parameter in self.learnt.items():
+            parameter.data.copy_(state["learnt"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.losses = state["step"], state["losses"]
+
+
+def trainable(unet: VideoUNet, weights: str) -> dict[str, torch.nn.Parameter]:
+    """The parameters of a frozen U-Net, with branches where the method has them, that it trains; unfreezes them."""
+    wanted = {
+        "none": lambda name: False,
+        "low-rank": lambda name: name.endswith((".up.weight", ".down.weight")),
+        "text": lambda name: name.endswith((".attn2.to_k.weight", ".attn2.to_v.weight")),
+        "all": lambda name: True,
+    }[weights]
+    chosen = {name: parameter for name, parameter in unet.named_parameters() if wanted(name)}
+    for parameter in chosen.values():
+        parameter.requires_grad_(True)
+    return chosen
+
+
+def personal_loss(
+    model: VideoModel,
+    word: TimeInv,
+    shown: Views,
+    others: Views | None,
+    config: CharacterConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """The diffusion loss on pictures of the character, with its word, and of others, without."""
+    device = word.table.device
+
+    def pick(views: Views, count: int) -> Views:
+        rows = torch.randint(len(views.prompts), (count,), generator=generator).tolist()
+        return views.pick(rows, config.frames)
+
+    parts = [pick(shown, config.batch)] + ([pick(others, config.class_batch)] if others else [])
+    x0, depth, mask = (torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "depth", "mask"))
+    prompts = [prompt for part in parts for prompt in part.prompts]
+    t = torch.randint(len(model.alpha_bar), (len(x0),), generator=generator)
+    noise = clip_noise(x0.shape, model.shared_noise, generator)
+    x_t = q_sample(x0, t, noise, model.alpha_bar)
+    target = v_from_eps(noise, x0, t, model.alpha_bar) if model.predicts == "v" else noise
+
+    context, words = text_with_word(model.text, prompts, WORD, word(t.to(device)))
+    kept = (torch.rand(len(x0), generator=generator) >= config.drop_structure).float().to(device)
+    with torch.no_grad():
+        features = [f * kept[:, None, None, None, None] for f in model.structure(2 * depth.to(device) - 1)]
+    predicted = model.unet(x_t.to(device), t.to(device), context, features, words).float()
+    signal, sigma = signal_and_noise(model.alpha_bar, t, x0)
+    snr = (signal / sigma).square()
+    weight = snr.clamp(max=config.snr_limit) / (snr + 1 if model.predicts == "v" else snr)
+    weight = weight * (0.25 + mask)
+    return ((predicted - target.to(device)).square() * (weight / weight.mean()).to(device)).mean()

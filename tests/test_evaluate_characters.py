@@ -1,0 +1,151 @@
+"""Table 2: from measures to rows, and the whole study in small, on a world of stand-ins."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from storycli import evaluate_characters, together, train_recogniser, trial
+from storycli.evaluate_characters import DRAWS, as_text, interval, resampled, run, table
+from storycli.fit import FitSettings
+from storycli.trial import CLASS_WORD, OURS, WORLD, Study
+from storycli.world.sprites import PACKAGE
+from storycli.world.words import load_tables
+
+
+def measures(identity, prompt=0.5, shape=(4, 5, 2)):
+    """The same figures for every character, scene and seed, but for what differs between characters."""
+    between = torch.linspace(-0.1, 0.1, shape[0])[:, None, None].expand(shape)
+    return {
+        "prompt": torch.full(shape, prompt),
+        "identity": identity + between,
+        "recognised": torch.full(shape, 0.25),
+        "steady": torch.full(shape, 0.9),
+    }
+
+
+def test_means_are_over_everything_and_intervals_over_characters():
+    (row,) = table({CLASS_WORD: measures(0.4)})
+    assert (row.prompt, row.identity, row.recognised, row.steady) == pytest.approx((0.5, 0.4, 0.25, 0.9))
+    assert row.prompt_between == pytest.approx((0.5, 0.5), abs=1e-5)
+    low, high = row.identity_between
+    assert 0.3 < low < 0.36 and 0.44 < high < 0.5
+    assert row.identity_margin is None
+
+
+def test_margins_compare_the_same_draws():
+    """Characters differ far more than methods do, and yet the margin is certain."""
+    rows = {row.method: row for row in table({WORLD: measures(0.9), "dreambooth": measures(0.4), OURS: measures(0.45)})}
+    assert rows["dreambooth"].identity_margin == pytest.approx((0.05, 0.05), abs=1e-5)
+    assert rows["dreambooth"].prompt_margin == pytest.approx((0, 0), abs=1e-5)
+    assert rows[OURS].identity_margin is None and rows[WORLD].identity_margin is None
+
+
+def test_a_bootstrap_draws_characters_and_scenes_within_them():
+    values = np.zeros((2, 3))
+    values[0] = 1
+    means = resampled(values, seed=0)
+    assert len(means) == DRAWS and set(means) == {0.0, 0.5, 1.0}  # whole characters
+    assert means.mean() == pytest.approx(0.5, abs=0.03)
+    scenes = resampled(np.array([[0.0, 0.0, 3.0]]), seed=0)
+    assert set(scenes.round(6)) == {0.0, 1.0, 2.0, 3.0}
+    assert interval(np.arange(1001) / 1000) == pytest.approx((0.025, 0.975))
+
+
+def test_the_table_is_markdown_with_a_line_for_each_method():
+    study = Study(assets=Path(), characters=("cat", "wolf"))
+    lines = as_text(table({CLASS_WORD: measures(0.4), OURS: measures(0.6)}), study).splitlines()
+    assert lines[0].startswith("2 characters x 10 scenes x 4 seeds of 4 frames")
+    assert lines[-2].startswith("| class word alone | 0.500 [0.500, 0.500] | 0.400 [")
+    assert "[+0.200, +0.200]" in lines[-2] and "+0.2" not in lines[-1]
+    assert len({line.count("|") for line in lines[2:]}) == 1
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory):
+    """Stand-ins for the emoji: one blob per code, each in its own colour."""
+    root = tmp_path_factory.mktemp("assets")
+    folder = root / "node_modules" / PACKAGE / "assets"
+    folder.mkdir(parents=True)
+    for number, code in enumerate(load_tables("core").codes()):
+        picture = np.zeros((64, 64, 4), np.uint8)
+        colour = np.random.default_rng(number).integers(0, 255, 3).tolist()
+        cv2.ellipse(picture, (32, 32), (26, 30), 0, 0, 360, [*colour, 255], -1)
+        Image.fromarray(picture).save(folder / f"{code}.webp", lossless=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def studied(assets, tmp_path_factory):
+    """A study of two characters, and what was found."""
+    patch = pytest.MonkeyPatch()
+    quick = FitSettings(samples=64, batch_size=32)
+    patch.setattr(train_recogniser, "train", functools.partial(train_recogniser.train, settings=quick, pictures=2))
+    wishes = {"batch": 1, "class_batch": 1, "views": 1}
+    patch.setattr(trial, "config_for", functools.partial(trial.config_for, **wishes))
+    study = Study(
+        assets=assets, characters=("cat", "wolf"), methods=("textual-inversion", OURS), scenes=2, seeds=2,
+        train_steps=1, steps=2, frames=2,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("study")
+    told = []
+    found = run(study, folder, report=lambda *now: told.append(now))
+    yield study, folder, found, told
+    patch.undo()
+
+
+def test_every_character_plays_every_scene_in_every_way(studied):
+    _, folder, found, told = studied
+    assert list(found) == [WORLD, CLASS_WORD, "textual-inversion", OURS]
+    for measured in found.values():
+        assert measured["identity"].shape == (2, 2, 2) and measured["frames"].shape == (2, 2, 2, 128, 128, 3)
+        assert measured["identity"].abs().max() <= 1 + 1e-4
+        assert ((measured["recognised"] >= 0) & (measured["recognised"] <= 1)).all()
+    assert told[-1] == ("learn and play", 8, 8)
+    assert len(list((folder / "cells").glob("*.safetensors"))) == 8
+
+
+def test_what_is_done_is_not_done_again_and_what_is_missing_is_as_it_was(studied, monkeypatch):
+    study, folder, found, _ = studied
+    path = next((folder / "cells").glob(f"wolf--{CLASS_WORD.replace(' ', '-')}--*"))
+    before = load_file(path)
+    path.unlink()
+    made = []
+    real = trial.Stage.measure
+    monkeypatch.setattr(trial.Stage, "measure", lambda *a: made.append(a[3]) or real(*a))
+    again = run(study, folder)
+    assert made == ["wolf", "wolf"]  # two scenes
+    assert all(torch.equal(before[key], load_file(path)[key]) for key in before)
+    assert all(torch.equal(found[way][key], again[way][key]) for way in found for key in found[way])
+
+
+def test_another_study_shares_no_cells(studied):
+    study, folder, _, _ = studied
+    stage = trial.staged(study, folder)
+    other = trial.Stage(dataclasses.replace(study, steps=3), folder)
+    assert stage.key(("cat", OURS)) != other.key(("cat", OURS)) != stage.key(("wolf", OURS))
+
+
+def test_figures_are_drawn(studied, monkeypatch):
+    study, folder, found, _ = studied
+    monkeypatch.setattr(evaluate_characters, "LONG", 2)
+    monkeypatch.setattr(evaluate_characters, "TAUS", (0.0, 1.0))
+    paths = evaluate_characters.figures(study, folder, found)
+    assert [path.name for path in paths] == ["figure-5.png", "figure-6.png", "figure-7.png"]
+    for path in paths:
+        with Image.open(path) as sheet:
+            assert sheet.width > 200
+
+
+def test_two_characters_are_compared_with_and_without_regions(studied):
+    study, folder, _, _ = studied
+    apart, mixed = together.table(study, folder, scenes=1)
+    assert (apart.kind, mixed.kind) == ("each in its region", "both everywhere")
+    assert apart.own != mixed.own
+    assert 0 <= apart.recognised <= 1
