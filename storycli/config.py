@@ -14,6 +14,7 @@ import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from storycli.errors import StoryError, UsageError
+from storycli.story import Tau
 
 PACKAGE = Path(__file__).parent
 EXAMPLES = PACKAGE / "examples"
@@ -39,14 +40,18 @@ class Settings(BaseModel):
 
     model: Literal["auto", "storybook", "lvdm"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    compile: bool = False
     sampler: Literal["dpm", "ddim"] | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     steps: int | None = Field(None, ge=1, le=1000)
     guidance: float | None = Field(None, ge=1, le=50)
-    tau: float | None = Field(None, ge=0, le=1)
+    tau: Tau | None = None
+    retries: int = Field(0, ge=0, le=10)
+    smooth: int = Field(1, ge=1, le=8)
     frames: int | None = Field(None, ge=1, le=64)
     fps: float | None = Field(None, gt=0, le=60)
     size: Size | None = None
+    depth: Literal["storybook", "dpt_hybrid", "depth_anything_v2_small"] | None = None
     negative: str = ""
     candidates: int = Field(5, ge=1, le=50)
     transition: Literal["cut", "crossfade"] = "cut"

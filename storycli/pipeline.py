@@ -4,13 +4,13 @@ Every step is taken by ``do(stage, *inputs, at=folder)``, which carries a stage 
 ``stages.py`` has the stages, each of which can also be run alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from storycli import catalogue, config, manifest, stages
 from storycli.config import Settings
-from storycli.story import Film, Shot, Story
+from storycli.story import Candidate, Clip, Film, Plot, Shot, Story, Take
 
 Do = Callable[..., Any]
 
@@ -29,9 +29,16 @@ def render(
     *,
     folder: Path = Path(),
     earlier: Mapping[tuple[str, ...], str] | None = None,
+    pick: Callable[..., Story] | None = None,
+    each: Callable[..., Iterable[Shot]] = map,
 ) -> Film:
-    """Film a story. Plots whose candidates are those of an ``earlier`` cut keep the clip they had in it."""
-    model = catalogue.choose(settings.model, settings.device)
+    """Film a story. Plots whose candidates are those of an ``earlier`` cut keep the clip they had in it.
+
+    ``pick(story, found, likely)`` may ask a person, and gives the story back with their choice of candidates.
+    ``each`` maps the work of filming a plot over the plots; they can be filmed beside each other.
+    """
+    model = stages.model_for(settings)
+    depth_network = catalogue.depth_network(settings.depth, model)
     library = config.library_folder(settings.index)
     how = {"device": settings.device}
     heroes = {
@@ -43,14 +50,17 @@ def render(
         for at, plot, take in numbered(story.plots, takes)
     ]
     clips = stages.choose(story.plots, found, earlier or {})
+    if pick:
+        story = pick(story, found, [clip.id for clip in clips])
+        clips = stages.choose(story.plots, found, earlier or {})
 
-    shots = []
-    for at, plot, take, candidates, clip in numbered(story.plots, takes, found, clips):
-        depth = do(stages.depth, clip, take.frames, take.fps, take.size, model, at=at, **how)
+    def shoot(at: str, plot: Plot, take: Take, candidates: tuple[Candidate, ...], clip: Clip) -> Shot:
+        depth = do(stages.depth, clip, take.frames, take.fps, take.size, model, depth_network, at=at, **how)
         cast = stages.cast_of(plot, heroes)
-        video = do(stages.render, plot.prompt, depth, cast, take, model, at=at, **how)
-        shots.append(Shot(plot=plot, candidates=candidates, reference=clip, depth=depth, video=video, take=take))
+        video = do(stages.render, plot.prompt, depth, cast, take, model, at=at, compile=settings.compile, **how)
+        return Shot(plot=plot, candidates=candidates, reference=clip, depth=depth, video=video, take=take)
 
+    shots = list(each(shoot, *zip(*numbered(story.plots, takes, found, clips), strict=True)))
     recipe = manifest.recipe(story, settings, model, shots, folder)
     clips = [shot.video for shot in shots]
     spoken = do(stages.narrate, [plot.text for plot in story.plots], settings.voice) if settings.narrate else ()

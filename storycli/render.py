@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,15 @@ from einops import rearrange
 from torch import Tensor
 
 from models import precision
-from models.personal import modulated
-from models.sampler import Denoise, clip_noise, ddim, ddim_times, dpm_solver_pp_2m, dpm_times, from_v, guided
+from models.confined import Regions, confinable, confined, standing_apart
+from models.personal import modulated, projections
+from models.sampler import Denoise, clip_noise, ddim, dpm_solver_pp_2m, from_v, guided
 from models.steady import steadied, steady_weights
 from models.text import put
 from models.video_model import VideoModel
+from storycli.catalogue import sampling_times
 from storycli.characters import Personal, load_character
+from storycli.crisp import crisp
 from storycli.errors import StoryError
 
 Progress = Callable[[int, int], None]
@@ -30,13 +33,20 @@ DECODED_AT_ONCE = 4  # frames
 class Renderer:
     """Renders plots with one model on one device, where only the parts at work take up memory.
 
-    Raises StoryError when the model's weights are not on disk.
+    ``compile`` has torch compile the U-Net, which takes minutes at the first step and pays on a GPU. Raises
+    StoryError when the model's weights are not on disk.
     """
 
-    def __init__(self, model: str = "storybook", device: str = "auto"):
+    def __init__(self, model: str = "storybook", device: str = "auto", *, compile: bool = False):
         self.name = model
         self.device = precision.pick_device(device)
-        self.model = load_model(model).to(self.device, "unet")
+        self.model = load_model(model)
+        if self.device.type == "cuda":
+            precision.in_bf16(self.model.unet, but=projections(self.model.unet))
+        precision.hold_memory()
+        self.model = self.model.to(self.device, "unet")
+        if compile:
+            self.model.unet.compile()
 
     def render(
         self,
@@ -84,36 +94,43 @@ def sample(
     prompt: str,
     depth: Tensor,
     *,
-    seed: int,
+    seed: int | Sequence[int],
     steps: int,
     guidance: float,
     tau: float,
     sampler: str = "dpm",
     negative: str = "",
     cast: Mapping[str, Personal] | None = None,
+    confine: bool = True,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Latents (1,c,f,h,w) of a clip with the layout and motion of depth (1,1,f,H,W) in [0, 1].
+    """Latents (n,c,f,h,w) of clips with the layout and motion of depth (1,1,f,H,W) in [0, 1], one for each seed.
 
     The structure is encoded once and dropped for t < tau * T; all contexts of a character that changes with time are
-    encoded before the first step; conditional and unconditional run as one batch.
+    encoded before the first step; conditional and unconditional run as one batch. Guidance 1 needs no unconditional.
+    Several characters keep to their regions unless ``confine`` is off, which is there to compare with.
     """
     cast = cast or {}
     device = model.device
+    seeds = [seed] if isinstance(seed, int) else seed
     shape = latent_shape(model, depth)
     total = len(model.alpha_bar)
     times = sampling_times(sampler, steps, total)
-    with precision.autocast(device), ExitStack() as modulations:
-        for character in cast.values():
-            modulations.enter_context(modulated(model.unet, character.tensors))
-        with model.at_work("text"):
-            contexts, mask = encode_prompts(model, prompt, negative, cast, times)
+    against = None if guidance == 1 else negative
+    with precision.autocast(device), model.at_work("text"):
+        contexts, mask = encode_prompts(model, prompt, against, cast, times, len(seeds))
+        several = confine and len(cast) > 1
+        regions = divided(model, prompt, against, cast, times, len(seeds), depth) if several else None
+    with precision.autocast(device), in_force(model, cast, regions):
         with model.at_work("structure"):
-            features = [feature.expand(2, *feature.shape[1:]) for feature in model.structure(2 * depth.to(device) - 1)]
+            pyramid = model.structure(2 * depth.to(device) - 1)
+            features = [feature.expand(len(contexts[times[0]]), *feature.shape[1:]) for feature in pyramid]
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             now = next(schedule)
             structure = features if now >= tau * total else None
+            if regions:
+                regions.now = now
             return model.unet(x, t, contexts[now], structure, mask).float()
 
         schedule = iter(times)
@@ -121,7 +138,7 @@ def sample(
         if model.steady:
             weights = steady_weights(depth.to(device), shape[-2:], model.steady)
             denoise = steadied(denoise, weights, model.alpha_bar)
-        x_T = clip_noise(shape, model.shared_noise, seed, device)
+        x_T = torch.cat([clip_noise(shape, model.shared_noise, own, device) for own in seeds])
         for i, x_t, _ in SAMPLERS[sampler](denoise, x_T, model.alpha_bar, steps):
             latents = x_t
             if progress:
@@ -141,44 +158,94 @@ def latent_shape(model: VideoModel, depth: Tensor) -> tuple[int, ...]:
     return 1, model.unet.config.latent_channels, f, height // patch, width // patch
 
 
-def sampling_times(sampler: str, steps: int, total: int) -> list[int]:
-    """The times at which a sampler calls the model, falling. Raises StoryError for a number of steps it cannot take."""
-    try:
-        return ddim_times(steps, total) if sampler == "ddim" else dpm_times(steps, total)[:-1]
-    except ValueError as error:
-        raise StoryError(str(error), "choose --steps 20 for the sampler dpm, --steps 50 for ddim") from error
-
-
 def encode_prompts(
-    model: VideoModel, prompt: str, negative: str, cast: Mapping[str, Personal], times: Sequence[int]
+    model: VideoModel,
+    prompt: str,
+    negative: str | None,
+    cast: Mapping[str, Personal],
+    times: Sequence[int],
+    clips: int = 1,
 ) -> tuple[dict[int, Tensor], Tensor | None]:
-    """The context (2,l,d) of prompt and negative prompt at every sampling time, and the word mask (2,l).
+    """The context (2 clips,l,d) of prompt and negative prompt at every sampling time, and the word mask (2 clips,l).
 
-    A character's pseudo-word has another embedding at each time, so its prompt is encoded once for each (TimeInv);
-    without characters one encoding serves them all.
+    Without a negative prompt, not even an empty one, they are of the prompt alone: (clips,l,d) and (clips,l).
+
+    A character's pseudo-word has other embeddings at other times, so its prompt is encoded once for each of them
+    (TimeInv); without characters one encoding serves all times.
     """
     text, device = model.text, model.device
     words = {name: f"<{name}>" for name in cast}
     spelled = re.sub(
         r"\{([\w-]+)\}", lambda m: f"{words[m[1]]} {cast[m[1]].class_word}" if m[1] in cast else m[1], prompt
     )
+    prompts = [spelled] if negative is None else [spelled, negative]
     try:
-        ids, mask, where = text.tokenize_words([spelled, negative], list(words.values()))
+        ids, mask, where = text.tokenize_words(prompts, list(words.values()))
     except ValueError as error:
         raise StoryError(str(error), "Shorten the prompt, or name the character earlier in it.") from error
     ids = ids.to(device)
     mask = None if mask is None else mask.to(device)
     plain = text.embed(ids)
-    contexts = {}
+    contexts, before = {}, None
     for now in times:
         embeds = plain
         for name, character in cast.items():
             vector = character.word(torch.tensor([now])).to(device)
             embeds = put(embeds, where[words[name]].to(device), vector)
-        if cast or not contexts:
-            context = text.encode(ids, mask, inputs_embeds=embeds)
-        contexts[now] = context
-    return contexts, mask
+        if before is None or not torch.equal(embeds, before):
+            context = text.encode(ids, mask, inputs_embeds=embeds).repeat_interleave(clips, dim=0)
+        contexts[now], before = context, embeds
+    return contexts, mask if mask is None else mask.repeat_interleave(clips, dim=0)
+
+
+def divided(
+    model: VideoModel,
+    prompt: str,
+    negative: str | None,
+    cast: Mapping[str, Personal],
+    times: Sequence[int],
+    clips: int,
+    depth: Tensor,
+) -> Regions:
+    """The places of several characters, who stand from left to right in the order of ``cast``, and what each reads."""
+    lines = [
+        encode_prompts(model, line_of(name, prompt), negative, {name: character}, times, clips)
+        for name, character in cast.items()
+    ]
+    masks = [mask for _, mask in lines if mask is not None]
+    return Regions(
+        shares=standing_apart(depth.to(model.device), len(cast), latent_shape(model, depth)[-2:]),
+        contexts={now: torch.stack([contexts[now] for contexts, _ in lines]) for now in times},
+        masks=torch.stack(masks) if masks else None,
+        now=times[0],
+    )
+
+
+def line_of(name: str, prompt: str) -> str:
+    """A prompt without the other characters: ``{a} and {b} dancing`` is ``{a} dancing`` for a."""
+    joined = r"(?:\b(?:and|with|beside|next to)\s+)"
+    other = rf"{{(?!{re.escape(name)}}})[\w-]+}}"
+    return re.sub(rf"{joined}?(?:\b(?:an?|the)\s+)?{other}\s*{joined}?", "", prompt, flags=re.IGNORECASE)
+
+
+def in_force(model: VideoModel, cast: Mapping[str, Personal], regions: Regions | None) -> AbstractContextManager[None]:
+    """The model with its characters in force: everywhere, or each in its region.
+
+    Raises StoryError for one that cannot share a clip.
+    """
+    tensors = [character.tensors for character in cast.values()]
+    if regions is None:
+        everywhere = ExitStack()
+        for own in tensors:
+            everywhere.enter_context(modulated(model.unet, own))
+        return everywhere
+    for name, own in zip(cast, tensors, strict=True):
+        if not confinable(model.unet, own):
+            raise StoryError(
+                f"{name} changes the whole network and cannot share a clip with another character",
+                "train it with --method timeinv",
+            )
+    return confined(model.unet, tensors, regions)
 
 
 @torch.inference_mode()
@@ -191,7 +258,8 @@ def to_frames(model: VideoModel, latents: Tensor) -> np.ndarray:
             if model.upscaler is not None:
                 video = model.upscaler(video).float().clamp(-1, 1)
             parts.append(((video[0] + 1) * 127.5).round().to(torch.uint8))
-    return rearrange(torch.cat(parts, dim=1), "c f h w -> f h w c").cpu().numpy()
+    frames = rearrange(torch.cat(parts, dim=1), "c f h w -> f h w c").cpu().numpy()
+    return frames if model.upscaler is None else crisp(frames)
 
 
 def load_model(name: str) -> VideoModel:

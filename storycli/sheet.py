@@ -1,26 +1,37 @@
 """The contact sheet: a page, or one picture, that shows how each plot became its clip."""
 
+import base64
+import hashlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from storycli.story import Candidate, Film
 
-PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+PAGE = Path(__file__).parent
+PAGES = Environment(loader=FileSystemLoader(PAGE), autoescape=True)
 
 
 def page(film: Film, name: str, seconds: float) -> str:
-    """``index.html`` of a run folder: no server, no network, no script; it shows the files beside it.
+    """``index.html`` of a run folder: no server, no network; it shows the files beside it.
+
+    A click on a candidate shows the command that films it. The only script that may run is the page's own.
 
     ``name`` is the film's file name, one folder up; ``seconds`` is how long the work took in all.
     """
+    script = Markup((PAGE / "sheet.js").read_text(encoding="utf-8"))
     return PAGES.get_template("sheet.html").render(
         story=film.story,
         shots=film.shots,
         model=film.recipe["model"]["name"],
         film="../" + quote(name),
+        command_name=shlex.quote(name if not name.startswith("-") else f"./{name}"),
+        script=script,
+        seal=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         seconds=spell(seconds),
     )
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from storycli import digest
-from storycli.catalogue import Model
+from storycli import catalogue, digest
+from storycli.catalogue import DepthNetwork, Model
 from storycli.config import Settings
 from storycli.errors import StoryError
 from storycli.story import Candidate, Character, Clip, Plot, Story, Take
@@ -55,6 +55,14 @@ def cut(settings: Settings) -> Cut:
     return Cut(**{name: getattr(settings, name) for name in Cut.__dataclass_fields__})
 
 
+def model_for(settings: Settings) -> Model:
+    """The model that ``settings`` asks for. Raises StoryError where it is not here or cannot do what they ask."""
+    model = catalogue.choose(settings.model, settings.device)
+    sampler = settings.sampler or model.sampler
+    model.check(sampler=sampler, steps=settings.steps or model.steps_of(sampler), size=settings.size or model.size)
+    return model
+
+
 def take(plot: Plot, settings: Settings, model: Model) -> Take:
     """How to film ``plot``. Its noise hangs on its text and the film's seed, not on its place in the film."""
     noise = hashlib.sha256(f"{settings.seed} {plot.text}".encode()).digest()
@@ -64,15 +72,12 @@ def take(plot: Plot, settings: Settings, model: Model) -> Take:
         wishes = (getattr(who, name, None) for who in (plot, settings, model))
         return next(value for value in wishes if value is not None)
 
-    if any(side % model.grid for side in wish("size")):
-        raise StoryError(
-            f"{model.name} cannot make a film of {'x'.join(map(str, wish('size')))}",
-            f"width and height are multiples of {model.grid}, such as {model.size[0]}x{model.size[1]}",
-        )
     sampler = wish("sampler")
     steps = settings.steps or model.steps_of(sampler)
+    model.check(sampler=sampler, steps=steps, size=wish("size"))
     names = ("guidance", "tau", "negative", "frames", "fps", "size")
-    return Take(seed=seed, sampler=sampler, steps=steps, **{name: wish(name) for name in names})
+    wishes = {name: wish(name) for name in names}
+    return Take(seed=seed, sampler=sampler, steps=steps, retries=settings.retries, smooth=settings.smooth, **wishes)
 
 
 def cast_of(plot: Plot, heroes: Mapping[str, Path]) -> dict[str, Path]:
@@ -130,7 +135,7 @@ def choose(
     ]
     if all(len(candidates) == 1 for candidates in open_to):
         return [only.clip for (only,) in open_to]
-    from storycli.retrieve import assign
+    from storycli.assignment import assign
 
     return [choice.clip for choice in assign(open_to)]
 
@@ -141,6 +146,7 @@ def depth(
     fps: float,
     size: tuple[int, int],
     model: Model,
+    network: DepthNetwork,
     *,
     into: Path,
     device: str = "auto",
@@ -152,7 +158,7 @@ def depth(
 
     sampled = size[0] // model.upscale, size[1] // model.upscale
     pixels = video.read(clip.path, start=clip.start, end=clip.end, num_frames=frames, fps=fps, size=sampled)
-    near = _estimator(model.name, device).estimate(pixels)
+    near = _estimator(network.name, device).estimate(pixels)
     np.save(into / "depth.npy", near)
     video.write(into / "reference.mp4", pixels, fps)
     video.write(into / "depth.mp4", np.repeat(np.uint8(near * 255)[..., None], 3, axis=-1), fps)
@@ -168,26 +174,25 @@ def render(
     *,
     into: Path,
     device: str = "auto",
+    compile: bool = False,
     report: Report | None = None,
 ) -> Path:
     """A clip that shows ``prompt`` with the layout and motion of ``depth``, played by ``cast``."""
     import numpy as np
 
     from storycli import video
+    from storycli.inbetween import inbetween
 
-    frames = _renderer(model.name, device).render(
-        prompt,
-        np.load(depth),
-        seed=take.seed,
-        sampler=take.sampler,
-        steps=take.steps,
-        guidance=take.guidance,
-        tau=take.tau,
-        negative=take.negative,
-        characters=cast,
-        progress=report,
-    )
-    video.write(into / "clip.mp4", frames, take.fps)
+    guide = np.load(depth)
+    how = dict(sampler=take.sampler, guidance=take.guidance, negative=take.negative, characters=cast, progress=report)
+    render = functools.partial(_renderer(model.name, device, compile).render, prompt, **how)
+    if take.tau == "auto" or take.retries:
+        from storycli import rehearse
+
+        frames = rehearse.perform(render, _judge(model, device), prompt, cast, guide, take)
+    else:
+        frames = render(guide, seed=take.seed, steps=take.steps, tau=take.tau)
+    video.write(into / "clip.mp4", inbetween(frames, take.smooth), take.fps * take.smooth)
     return into / "clip.mp4"
 
 
@@ -237,17 +242,24 @@ def open_library(folder: Path | None):
 
 
 @functools.cache
-def _estimator(model: str, device: str):
+def _estimator(network: str, device: str):
     from storycli.depth import DepthEstimator
 
-    return DepthEstimator(model, device)
+    return DepthEstimator(network, device)
 
 
 @functools.cache
-def _renderer(model: str, device: str):
+def _judge(model: Model, device: str):
+    from storycli.judge import Judge
+
+    return Judge(model.name, (model.size[0] // model.upscale, model.size[1] // model.upscale), device)
+
+
+@functools.cache
+def _renderer(model: str, device: str, compile: bool):
     from storycli.render import Renderer
 
-    return Renderer(model, device)
+    return Renderer(model, device, compile=compile)
 
 
 def _own_clip(path: Path) -> Candidate:

@@ -7,11 +7,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, WrapValidator
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+Tau = Annotated[  # a share of diffusion time, or "auto": the one that suits the plot
+    float,
+    Field(ge=0, le=1),
+    WrapValidator(lambda value, check: value if value == "auto" else check(value)),
+    PlainSerializer(lambda value: value),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
 
 
@@ -38,7 +44,7 @@ class Plot(Written):
     reference: Path | None = None  # a video to take the motion from, instead of searching
     candidate: int | None = Field(None, ge=1)  # which search result to use, 1 = best
     seed: int | None = Field(None, ge=0, lt=2**63)
-    tau: float | None = Field(None, ge=0, le=1)  # structure is dropped for t < tau * T
+    tau: Tau | None = None  # structure is dropped for t < tau * T
     guidance: float | None = Field(None, ge=1, le=50)
     frames: int | None = Field(None, ge=1, le=64)
     negative: str | None = None
@@ -84,11 +90,13 @@ class Take:
     sampler: str
     steps: int
     guidance: float
-    tau: float
+    tau: float | Literal["auto"]
     negative: str
     frames: int
     fps: float
     size: tuple[int, int]  # width, height
+    retries: int = 0  # how often a clip that is not like its character or its guide is rendered again
+    smooth: int = 1  # frames shown for each that the model makes
 
     @property
     def seconds(self) -> float:

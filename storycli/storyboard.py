@@ -25,7 +25,7 @@ The storyboard of a film: edit it, then: storycli render {name}
 Each plot: text (one event), query (English; finds the motion), prompt (English; the picture).
 In a prompt {{name}} marks a character.
 A plot may also have: reference: clip.mp4, candidate: 2, seed,
-tau (0..1), guidance, frames, negative.
+tau (0..1, or auto), guidance, frames, negative.
 """
 
 
@@ -71,6 +71,23 @@ def write(path: Path, story: Story, *, keep: bool = False) -> int:
     with replacing(path) as temporary:
         YAML_FILE.dump(board, temporary)
     return kept
+
+
+def choose(path: Path, candidates: Mapping[int, int]) -> Story:
+    """Note in the file which candidate each plot takes, by their numbers from 1, and return the story it tells.
+
+    Raises:
+        StoryError: there is no such plot, or the file has mistakes.
+    """
+    board = _load(path)
+    plots = board.get("plots") or ()
+    for number, candidate in candidates.items():
+        if number > len(plots):
+            raise StoryError(f"there is no plot {number}: the story has {len(plots)}", "the contact sheet numbers them")
+        plots[number - 1]["candidate"] = candidate
+    with replacing(path) as temporary:
+        YAML_FILE.dump(board, temporary)
+    return read(path)
 
 
 def _yaml() -> YAML:

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from storycli import digest, manifest, sheet, storyboard
+from storycli import cluster, digest, manifest, sheet, storyboard
 from storycli.errors import StoryError, UsageError
 from storycli.ffmpeg import replacing
 from storycli.story import Film, Story
@@ -35,17 +35,17 @@ Report = Callable[[str, str, int, int], None]
 class RunFolder:
     """The folder ``film.storycli/`` beside ``film.mp4``, locked for one run at a time.
 
-    ``report(stage, at, done, total)`` is called as work goes on.
+    ``report(stage, at, done, total)`` is called as work goes on. ``act(stage, *inputs, **how)`` carries a stage out.
 
     Raises:
         StoryError: another run is at work in the folder, or it cannot be written.
     """
 
-    def __init__(self, film: Path, *, report: Report | None = None):
+    def __init__(self, film: Path, *, report: Report | None = None, act: Callable[..., Any] = cluster.here):
         self.film = Path(film)
         self.folder = self.film.with_name(f"{self.film.stem}.storycli")
         self.kept = self.folder / ".kept"
-        self.report = report or (lambda *_: None)
+        self.report, self.act = report or (lambda *_: None), act
         self.records: list[dict[str, Any]] = []
         self._lock = FileLock(self.folder / ".lock")
 
@@ -91,7 +91,7 @@ class RunFolder:
             offers = {"into": into, "report": functools.partial(self.report, stage.__name__, at)} | how
             takes = inspect.signature(stage).parameters
             started = time.perf_counter()
-            result = stage(*inputs, **{name: offer for name, offer in offers.items() if name in takes})
+            result = self.act(stage, *inputs, **{name: offer for name, offer in offers.items() if name in takes})
             made = [*into.iterdir(), *([result] if isinstance(result, Path) else [])]
             record = {
                 "stage": stage.__name__,
@@ -124,6 +124,10 @@ class RunFolder:
             storyboard.write(board, story, keep=not edited_elsewhere)
             write(told, key)
         return storyboard.read(board)
+
+    def choose(self, candidates: Mapping[int, int]) -> Story:
+        """The storyboard with the candidates that a person chose for some of its plots, which it keeps."""
+        return storyboard.choose(self.folder / "storyboard.yaml", candidates)
 
     def choices(self) -> dict[tuple[str, ...], str]:
         """Which clip the last finished cut of this film took from which candidates, by their ids."""

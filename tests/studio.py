@@ -97,7 +97,7 @@ def install(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(catalogue, "choose", lambda name, device: MODEL)
     patch.setattr(stages, "open_library", lambda library: Shelf(folder))
     patch.setattr(stages, "_estimator", lambda model, device: Estimator())
-    patch.setattr(stages, "_renderer", lambda model, device: Renderer())
+    patch.setattr(stages, "_renderer", lambda model, device, compile: Renderer())
 
 
 def _ready(character, model):

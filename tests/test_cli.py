@@ -18,7 +18,8 @@ from storycli.sources import Failure
 
 FILMS = ("render", "plan", "again", "demo")
 TRAINING = ("train-character", "train-base", "train-structure")
-COMMANDS = (*FILMS, "index", "search", *TRAINING, "evaluate", "doctor", "models")
+EVALUATIONS = ("evaluate", "evaluate-characters", "evaluate-retrieval", "evaluate-training")
+COMMANDS = (*FILMS, "index", "search", *TRAINING, *EVALUATIONS, "doctor", "models")
 HEAVY = ["torch", "pydantic", "cv2", "lancedb", "transformers", "numpy", "av", "spacy"]
 
 
@@ -42,7 +43,7 @@ def test_every_command_explains_itself(run, command):
 def test_the_commands_are_those_of_the_contract():
     group = typer.main.get_command(app)
     assert sorted(group.commands) == sorted(COMMANDS)
-    assert sorted(group.commands["models"].commands) == ["list", "path", "pull", "rm"]
+    assert sorted(group.commands["models"].commands) == ["import", "list", "path", "pull", "rm"]
 
 
 def test_there_is_a_flag_for_every_setting():
@@ -238,10 +239,10 @@ def test_a_reader_that_leaves_early_is_no_error(start):
 class Shelf:
     """A library that met one unreadable file."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *_):
         self.folder = folder
 
-    def add(self, paths, progress):
+    def add(self, paths, progress, **_):
         progress(2, 2, paths[0])
         return Report(added=1, shots=3, failures=(Failure(paths[0], "is not a video"),))
 
@@ -260,7 +261,7 @@ def test_index_without_anything_to_do_is_wrong_usage(run):
 
 def test_models_are_listed_with_licence_size_and_place(run):
     rows = {row["name"]: row for row in json.loads(run("models", "list", "--json").out)}
-    assert rows.keys() == {"storybook", "lvdm"}
+    assert rows.keys() == {"storybook", "lvdm", "depth-anything-v2-small"}
     assert len(rows["lvdm"]["missing"]) == len(rows["lvdm"]["files"]) == 4
     assert "licence: research" in run("models", "list").out
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from studio import MODEL, PLACES
 
-from storycli import pipeline, stages, video
+from storycli import catalogue, pipeline, stages, video
 from storycli.config import Settings
 from storycli.errors import StoryError
 from storycli.story import Candidate, Clip, Plot, Story
@@ -127,10 +127,18 @@ def test_depth_is_estimated_at_the_size_that_is_sampled(studio, tmp_path):
     model = dataclasses.replace(MODEL, upscale=4)
     shown = clip("garden")
     shown = dataclasses.replace(shown, path=studio.folder / "garden.mp4")
-    path = stages.depth(shown, 4, 8.0, (128, 64), model, into=tmp_path)
+    path = stages.depth(shown, 4, 8.0, (128, 64), model, catalogue.depth_network(None, model), into=tmp_path)
     depth = np.load(path)
     assert depth.shape == (4, 16, 32)
     assert depth.dtype == np.float32
+
+
+def test_in_betweens_make_more_frames_of_the_same_seconds(walk, studio):
+    (plain,) = pipeline.render(story(plot("one")), Settings(), walk).shots
+    (smooth,) = pipeline.render(story(plot("one")), Settings(smooth=3), walk).shots
+    before, after = (video.probe(shot.video) for shot in (plain, smooth))
+    assert (before.num_frames, before.fps) == (4, 8)
+    assert (after.num_frames, after.fps) == (12, 24)
 
 
 def test_only_characters_that_a_prompt_marks_play_in_its_clip(teddy):

@@ -10,7 +10,17 @@ import sys
 import typer
 from typer.core import TyperGroup
 
-from storycli.cli import doctor, evaluate, film, library, models, training
+from storycli.cli import (
+    doctor,
+    evaluate,
+    evaluate_characters,
+    evaluate_retrieval,
+    evaluate_training,
+    film,
+    library,
+    models,
+    training,
+)
 from storycli.cli.screen import screen
 from storycli.errors import StoryError
 
@@ -81,7 +91,13 @@ PANELS = {
     "Films": (film.render, film.plan, film.again, film.demo),
     "Clips": (library.index, library.search),
     "Training": (training.train_character, training.train_base, training.train_structure),
-    "Care": (evaluate.evaluate, doctor.doctor),
+    "Care": (
+        evaluate.evaluate,
+        evaluate_characters.evaluate_characters,
+        evaluate_retrieval.evaluate_retrieval,
+        evaluate_training.evaluate_training,
+        doctor.doctor,
+    ),
 }
 for panel, commands in PANELS.items():
     for command in commands:

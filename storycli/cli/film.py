@@ -7,7 +7,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from storycli.cli.options import STORY, Cast, DryRun, Film, Json, Quiet, Script, Verbose, with_settings
+from storycli.cli.models import tell_terms
+from storycli.cli.options import STORY, Cast, DryRun, Film, Json, Quiet, Ray, Script, Verbose, with_settings
+from storycli.cli.pick import Choose, Pick, asking, check_terminal, chosen
 from storycli.cli.screen import answer, plain, screen
 
 Title = Annotated[
@@ -28,6 +30,9 @@ def render(
     title: Title = None,
     output: Film = Path("film.mp4"),
     sheet: Sheet = None,
+    pick: Pick = False,
+    choose: Choose = None,
+    ray: Ray = False,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -42,11 +47,16 @@ def render(
     """
     from storycli import script
 
+    if pick:
+        check_terminal(story)
     make(
         script.read(story, character or [], title),
         output,
         settings,
         sheet=sheet,
+        pick=pick,
+        choices=chosen(choose or []),
+        ray=ray,
         dry_run=dry_run,
         as_json=json,
     )
@@ -84,6 +94,7 @@ def plan(
 def again(
     film: Annotated[Path, Argument(metavar="FILM", help="A film that storycli made.")],
     output: Annotated[Path | None, Option("--output", "-o", metavar="FILM", help="Where the new film goes.")] = None,
+    choose: Choose = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -95,7 +106,14 @@ def again(
 
     story, before, earlier = manifest.recall(film)
     changed = settings.model_dump(exclude_unset=True)
-    make(story, output or film, before.model_copy(update=changed), earlier=earlier, as_json=json)
+    make(
+        story,
+        output or film,
+        before.model_copy(update=changed),
+        earlier=earlier,
+        choices=chosen(choose or []),
+        as_json=json,
+    )
 
 
 @with_settings
@@ -119,18 +137,44 @@ def demo(
     make(story, output, settings, dry_run=dry_run, as_json=json)
 
 
-def make(story, output: Path, settings, *, earlier=None, sheet: Path | None = None, dry_run=False, as_json=False):
+def make(
+    story,
+    output: Path,
+    settings,
+    *,
+    earlier=None,
+    sheet: Path | None = None,
+    pick=False,
+    choices=None,
+    ray=False,
+    dry_run=False,
+    as_json=False,
+):
     """Film a script or a storyboard, and say where the film is."""
-    from storycli import pipeline, workspace
+    from storycli import cluster, pipeline, stages, workspace
 
+    model = stages.model_for(settings)
     if dry_run:
         return tell_cost(pipeline.plan(story, settings, at_once), settings, as_json)
-    with screen.progress() as report, workspace.RunFolder(output, report=report) as run:
+    tell_terms(model)
+    with (
+        cluster.filming(ray=ray, device=settings.device) as (each, act),
+        screen.progress() as report,
+        workspace.RunFolder(output, report=report, act=act) as run,
+    ):
         plan = pipeline.plan(story, settings, run.do)
         board = run.storyboard(plan, edited_elsewhere=plan is story)
+        board = run.choose(choices) if choices else board
         report.plots = len(board.plots)
-        earlier = earlier or run.choices()
-        film = pipeline.render(board, settings, run.do, folder=output.parent, earlier=earlier)
+        film = pipeline.render(
+            board,
+            settings,
+            run.do,
+            folder=output.parent,
+            earlier=earlier or run.choices(),
+            pick=asking(report, run.folder, run.choose) if pick else None,
+            each=each,
+        )
         run.publish(film)
     if sheet:
         from storycli.sheet import picture

@@ -1,7 +1,7 @@
 """The flags that commands share. One entry of ``SETTINGS`` is one field of ``config.Settings``."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,6 +42,17 @@ Cast = Annotated[
     ),
 ]
 
+Workers = Annotated[
+    int | None, Option(min=1, metavar="N", rich_help_panel=MODEL, help="Processes at work, in place of one a core.")
+]
+Ray = Annotated[
+    bool,
+    Option(
+        "--ray",
+        rich_help_panel=MODEL,
+        help="Have a Ray cluster do the work: the one of $RAY_ADDRESS, or workers on this machine.",
+    ),
+]
 ModelName = Annotated[
     Literal["auto", "storybook", "lvdm"] | None,
     Option(rich_help_panel=MODEL, help="Which video model; auto takes the best that is here."),
@@ -78,11 +89,19 @@ SETTINGS = {
         Option(metavar="X", rich_help_panel=LOOK, help="How closely pictures follow the prompt."),
     ],
     "tau": Annotated[
-        float | None,
+        str | None,
         Option(
-            metavar="0..1",
+            metavar="0..1|auto",
             rich_help_panel=LOOK,
-            help="When the clip's depth lets go: 0 keeps it to the end, 1 ignores it.",
+            help="When the clip's depth lets go: 0 keeps it to the end, 1 ignores it; auto tries a few for each plot.",
+        ),
+    ],
+    "retries": Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            rich_help_panel=LOOK,
+            help="Render a clip that does not show its character, or its guide's motion, up to N times more.",
         ),
     ],
     "negative": Annotated[
@@ -90,8 +109,16 @@ SETTINGS = {
     ],
     "frames": Annotated[int | None, Option(metavar="N", rich_help_panel=LOOK, help="Frames in each clip.")],
     "fps": Annotated[float | None, Option(metavar="X", rich_help_panel=LOOK, help="Frames a second.")],
+    "smooth": Annotated[
+        int | None,
+        Option(metavar="N", rich_help_panel=LOOK, help="Draw in-betweens: 3 makes 24 frames a second out of 8."),
+    ],
     "size": Annotated[
         str | None, Option(metavar="WxH", rich_help_panel=LOOK, help="Size of the film, such as 512x512.")
+    ],
+    "depth": Annotated[
+        Literal["storybook", "dpt_hybrid", "depth_anything_v2_small"] | None,
+        Option(rich_help_panel=MODEL, help="Which network sees a clip's depth; otherwise the one of the video model."),
     ],
     "title_card": Annotated[bool | None, Option("--title-card", rich_help_panel=CUT, help="Begin with the title.")],
     "subtitles": Annotated[
@@ -114,24 +141,38 @@ SETTINGS = {
     ],
     "model": ModelName,
     "device": Device,
+    "compile": Annotated[
+        bool | None,
+        Option("--compile", rich_help_panel=MODEL, help="Compile the model first: minutes once, then quicker steps."),
+    ],
 }
 
 
-def with_settings(command: Callable) -> Callable:
-    """Give ``command(..., settings)`` a flag for each setting, and call it with the ``Settings`` in force."""
+def gathering(into: str, flags: Mapping[str, tuple[Any, Any]], build: Callable[..., Any] = dict) -> Callable:
+    """Give ``command(..., into)`` flags, each an annotation and a default, and call it with ``build(**flags)``."""
 
-    def run(**given: Any) -> Any:
-        from storycli import config
+    def wrapped(command: Callable) -> Callable:
+        def run(**given: Any) -> Any:
+            gathered = {name: given.pop(name) for name in flags}
+            return command(**given, **{into: build(**gathered)})
 
-        flags = {name: given.pop(name) for name in SETTINGS}
-        return command(**given, settings=config.load(flags))
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != into]
+        only = inspect.Parameter.KEYWORD_ONLY
+        parameters = [p.replace(kind=only) for p in own]
+        parameters += [inspect.Parameter(n, only, default=d, annotation=a) for n, (a, d) in flags.items()]
+        run.__signature__ = inspect.Signature(parameters)
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
 
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "settings"]
-    flags = [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=a) for n, a in SETTINGS.items()
-    ]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + flags
-    run.__signature__ = inspect.Signature(parameters)
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    return run
+    return wrapped
+
+
+def _in_force(**flags: Any) -> Any:
+    from storycli import config
+
+    return config.load(flags)
+
+
+with_settings = gathering("settings", {name: (flag, None) for name, flag in SETTINGS.items()}, _in_force)
+"""Give ``command(..., settings)`` a flag for each setting, and call it with the ``Settings`` in force."""

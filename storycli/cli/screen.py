@@ -19,10 +19,8 @@ def answer(result: object) -> None:
     """Print a command's result on stdout: text as it is, anything else as JSON."""
     import json
 
-    print(
-        result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False, default=str),
-        flush=True,
-    )
+    text = result if isinstance(result, str) else json.dumps(result, indent=2, ensure_ascii=False, default=str)
+    print(text.encode(errors="backslashreplace").decode(), flush=True)  # some file names are no text
 
 
 class Screen:
@@ -47,6 +45,15 @@ class Screen:
         """Commentary; ``--quiet`` hides it."""
         if not self.quiet:
             self._print("", "", text)
+
+    def show(self, text: str) -> None:
+        """What somebody is about to be asked about: told even when ``--quiet``."""
+        self._print("", "", text)
+
+    def ask(self, text: str) -> None:
+        """A question, before its answer is read from the same line."""
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
     def warn(self, text: str) -> None:
         self._print("yellow", "warning: ", text)
@@ -125,6 +132,15 @@ class Progress:
         if done >= total and work not in self.told:
             self.told.add(work)
             self._tell(stage, at, self.began.get(work))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Clear the bars away while somebody is asked something."""
+        if self.bars:
+            self.bars.stop()
+        yield
+        if self.bars:
+            self.bars.start()
 
     def _draw(self, name: str, done: float, total: float) -> None:
         if name not in self.tasks:
