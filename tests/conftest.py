@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +35,27 @@ class Studio:
         return done
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_world_of_shared_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is made once for many tests does not see the settings of whoever runs them either."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        settle(tmp_path_factory.mktemp("shared"), monkeypatch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings, the keys or the cache of whoever runs it."""
+    settle(tmp_path, monkeypatch)
+
+
+def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have storycli keep everything in ``folder``, as for a new user."""
     for name in [name for name in os.environ if name.startswith(PRIVATE)]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("STORYCLI_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("STORYCLI_HOME", str(folder / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
 
 
 @pytest.fixture
