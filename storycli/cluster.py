@@ -147,7 +147,7 @@ class Processes:
         context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         if sys.platform == "linux":  # elsewhere system libraries do not bear a fork
             context.set_forkserver_preload(PRELOADED)
-        return ProcessPoolExecutor(size, context, _begin, (max(1, (os.cpu_count() or 1) // self.size),))
+        return ProcessPoolExecutor(size, context, begin, (max(1, (os.cpu_count() or 1) // self.size),))
 
     def submit(self, work: Callable[..., Any], *args: Any) -> Future:
         try:
@@ -212,7 +212,7 @@ def _do(folder: str, work: Callable[..., Any], *args: Any) -> Any:
     return work(*args)
 
 
-def _begin(threads: int) -> None:
+def begin(threads: int) -> None:
     """What a new process does first: keep to its share of the cores, and end without a word when its parent does."""
     import torch
 

@@ -11,16 +11,21 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from storycli import cluster
+
 Job, Result = TypeVar("Job"), TypeVar("Result")
 PATIENCE = timedelta(hours=12)  # the first process may prepare data that the others wait for
 
 
 def each(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 1) -> Iterator[Result]:
-    """``map(work, jobs)`` by several processes of one thread each; in order. One worker is this process itself."""
+    """``map(work, jobs)`` by several processes of one thread each; in order. They end when this one does.
+
+    One worker is this process itself.
+    """
     if workers == 1:
         yield from map(work, jobs)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), cluster.begin, (1,)) as pool:
         try:
             yield from pool.map(work, jobs)
         finally:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from storycli.training import Denoiser, denoising_loss, pick_batch, pick_source
 
 data = test_training.data  # the fixture
 CONFIG = replace(test_training.CONFIG, batch=8)
+ROOT = Path(__file__).parent.parent
 
 SCRIPT = """
 import sys
@@ -106,3 +108,36 @@ def double(number: int) -> int:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_order_from_any_number_of_processes(workers):
     assert list(each(double, range(5), workers)) == [0, 2, 4, 6, 8]
+
+
+SLEEPERS = """
+import os, time
+from storycli.processes import each
+
+def work(job):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    list(each(work, range(2), workers=2))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_with_the_process_that_they_work_for(tmp_path):
+    (tmp_path / "sleepers.py").write_text(SLEEPERS)
+    command = [sys.executable, str(tmp_path / "sleepers.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}) as parent:
+        workers = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while any(running(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(running(worker) for worker in workers)
+
+
+def running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
