@@ -45,36 +45,6 @@ def sheet(
         page.save(temporary, quality=90) if path.suffix.lower() in (".jpg", ".jpeg") else page.save(temporary)
 
 
-def interpolate(frames: np.ndarray, factor: int) -> np.ndarray:
-    """Return uint8 frames (f, h, w, 3) with ``factor`` - 1 new ones between each two.
-
-    The given frames stay as they are, so there are (f - 1) * factor + 1. Every new frame is both neighbours
-    moved towards each other along the optical flow between them and blended. Source of the flow: Kroeger et
-    al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016 (OpenCV's DISOpticalFlow).
-    """
-    if factor < 1:
-        raise ValueError("factor is at least 1")
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    made = [frames[0]]
-    for k in range(len(frames) - 1 if factor > 1 else 0):
-        ahead, back = flow.calc(greys[k], greys[k + 1], None), flow.calc(greys[k + 1], greys[k], None)
-        for share in np.arange(1, factor, dtype=np.float32) / factor:
-            earlier = _moved(frames[k], back, share).astype(np.float32)
-            later = _moved(frames[k + 1], ahead, 1 - share).astype(np.float32)
-            made.append(np.rint(earlier * (1 - share) + later * share).astype(np.uint8))
-        made.append(frames[k + 1])
-    return np.stack(made) if factor > 1 else frames.copy()
-
-
-def _moved(frame: np.ndarray, flow: np.ndarray, share: np.float32) -> np.ndarray:
-    """Fetch each pixel from ``share`` of its flow away: where it was, or will be, in ``frame``."""
-    height, width = flow.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    source = x + share * flow[..., 0], y + share * flow[..., 1]
-    return cv2.remap(frame, *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
 def _strip(frames: Sequence[np.ndarray] | np.ndarray, columns: int, height: int) -> np.ndarray:
     shown = [frames[i] for i in pick_indices(len(frames), 1, min(columns, len(frames)))]
     gap = np.full((height, GAP, 3), PAPER, np.uint8)

@@ -362,15 +362,3 @@ def test_a_sheet_shows_rows_of_frames(tmp_path):
     filmstrip.sheet({"a very long label " * 20: red}, tmp_path / "s.jpg", columns=2)
     with Image.open(tmp_path / "s.jpg") as page:
         assert page.size == (2 * 256 + 3 * filmstrip.GAP, 128 + 3 * 6 + filmstrip.LABEL)
-
-
-def test_interpolated_frames_are_where_motion_takes_them():
-    scene = clips.colours(1, (160, 96))[0]
-    frames = np.stack([scene[:, 40 - 8 * k : 136 - 8 * k] for k in range(3)])
-    made = filmstrip.interpolate(frames, 4)
-    assert made.shape == (9, 96, 96, 3)
-    assert np.array_equal(made[::4], frames)
-    for k in range(9):
-        exact = scene[:, 40 - 2 * k : 136 - 2 * k]
-        assert np.abs(made[k].astype(int) - exact)[:, 12:-12].mean() < 2
-    assert np.array_equal(filmstrip.interpolate(frames, 1), frames)

@@ -1,5 +1,6 @@
 """In-betweens: how many, when nothing moves, and where things are half-way."""
 
+import clips
 import cv2
 import numpy as np
 import pytest
@@ -48,3 +49,15 @@ def test_between_two_frames_things_are_on_their_way(step):
 def test_pictures_of_any_proportion_are_done():
     frames = np.stack([scene(0, 320)[:181, :290], scene(4, 320)[:181, :290]])
     assert inbetween(frames, 2).shape == (4, 181, 290, 3)
+
+
+def test_interpolated_frames_are_where_motion_takes_them():
+    picture = clips.colours(1, (160, 96))[0]
+    frames = np.stack([picture[:, 40 - 8 * k : 136 - 8 * k] for k in range(3)])
+    made = inbetween(frames, 4)[:9]
+    assert made.shape == (9, 96, 96, 3)
+    assert np.array_equal(made[::4], frames)
+    for k in range(9):
+        exact = picture[:, 40 - 2 * k : 136 - 2 * k]
+        assert np.abs(made[k].astype(int) - exact)[:, 12:-12].mean() < 2
+    assert np.array_equal(inbetween(frames, 1), frames)
