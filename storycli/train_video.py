@@ -127,11 +127,9 @@ def _videos(data: Data, out: Path) -> tuple[list[str], int, Iterator[Path]]:
 
 def _world(data: Data, out: Path) -> tuple[list[str], int, Iterator[Path]]:
     """As ``_videos``, of scenes; the emoji they are drawn with are fetched when they are not there."""
-    from storycli.world.generator import World, fetch_assets
+    from storycli.world.generator import World, assets_in
 
-    assets = data.assets or out / "assets"
-    if not assets.exists():
-        fetch_assets(assets)
+    assets = assets_in(out, data.assets)
     how = dict(tier=data.tier, stills=data.stills, clips=data.clips, workers=data.workers)
     shards = dataset.prepare_world(out / "data", assets, AUTOENCODER, **how)
     world, seeds = World(assets, data.tier), range(dataset.CLIP_SEEDS, dataset.CLIP_SEEDS + SHOWN)

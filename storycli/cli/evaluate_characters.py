@@ -42,11 +42,9 @@ def evaluate_characters(
     noise. Identity is judged by a network of its own, which is trained first.
     """
     from storycli import evaluate_characters, together, trial
-    from storycli.world.generator import fetch_assets
+    from storycli.world.generator import assets_in
 
-    assets = assets or output / "assets"
-    if not assets.exists():
-        fetch_assets(assets)
+    assets = assets_in(output, assets)
     study = trial.Study(
         assets=assets,
         characters=evaluate_characters.held_out(assets, characters),

@@ -28,11 +28,9 @@ def evaluate_retrieval(
     Recall at 1, 5 and 10 in percent and the median rank, by the picture alone and with captions.
     """
     from storycli import evaluate_retrieval
-    from storycli.world.generator import fetch_assets
+    from storycli.world.generator import assets_in
 
-    assets = assets or output / "assets"
-    if not assets.exists():
-        fetch_assets(assets)
+    assets = assets_in(output, assets)
     with screen.progress() as report:
         rows = evaluate_retrieval.table(
             assets, count, output, weights=encoder, progress=lambda what, done, total: report(what, "", done, total)

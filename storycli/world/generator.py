@@ -13,11 +13,21 @@ import numpy as np
 
 from storycli.world import words
 from storycli.world.plush import matching_colours, plush
-from storycli.world.sprites import Emoji, Sprite, cropped, fetch_assets
+from storycli.world.sprites import Emoji, Sprite, assets_in, cropped, fetch_assets
 from storycli.world.stage import FRAMES_PER_SECOND, TALLEST, UNITS, Stage
 from storycli.world.words import Scene
 
-__all__ = ["FRAMES_PER_SECOND", "UNITS", "Scene", "Stage", "World", "WorldClip", "cache_sprites", "fetch_assets"]
+__all__ = [
+    "FRAMES_PER_SECOND",
+    "UNITS",
+    "Scene",
+    "Stage",
+    "World",
+    "WorldClip",
+    "assets_in",
+    "cache_sprites",
+    "fetch_assets",
+]
 
 
 def cache_sprites(assets: Path, tier: str = "wide") -> Path:

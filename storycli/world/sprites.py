@@ -33,6 +33,12 @@ def fetch_assets(folder: Path) -> Path:
     return folder
 
 
+def assets_in(folder: Path, given: Path | None) -> Path:
+    """``given``, or else ``folder``/assets; the emoji are fetched when it is not there."""
+    assets = given or folder / "assets"
+    return assets if assets.exists() else fetch_assets(assets)
+
+
 class Emoji:
     """Reads emoji by code point from ``folder`` and keeps the decoded ones in one .npz beside them."""
 
