@@ -21,7 +21,7 @@ from storycli.errors import StoryError
 
 AHEAD = 2  # pieces of work for each worker that are handed out before the first of them has to be ready
 LIVES = 3  # workers that a piece of work may cost before it is given up
-PRELOADED = ["storycli.shots", "models.frozen_in_time"]  # what every process would import for itself
+PRELOADED = ["storycli.library.shots", "models.frozen_in_time"]  # what every process would import for itself
 
 
 class Lost(StoryError):

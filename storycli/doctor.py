@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from storycli import catalogue, config, ffmpeg
+from storycli import catalogue, config
 from storycli.errors import StoryError
+from storycli.media import ffmpeg
 
 ENOUGH_MEMORY = 3.0  # GiB
 ENOUGH_DISK = 1.0  # GiB

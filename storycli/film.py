@@ -17,10 +17,11 @@ from typing import Any, Literal
 import av
 import ffmpeg
 
-from storycli import provenance, sound, subtitles
-from storycli.ffmpeg import LOCAL_ONLY, REPRODUCIBLE, argument, has_option, replacing, run
+from storycli import provenance, subtitles
+from storycli.media import sound
+from storycli.media.ffmpeg import LOCAL_ONLY, REPRODUCIBLE, argument, has_option, replacing, run
+from storycli.media.video import VideoInfo, as_yuv, encoding, exact_rate, probe
 from storycli.subtitles import Caption
-from storycli.video import VideoInfo, as_yuv, encoding, exact_rate, probe
 
 PAUSE = 0.2  # seconds of silence before and after what is said over a clip
 SLOWEST = 2.0  # a clip is slowed down at most so much to last as long as its narration; then it stands still

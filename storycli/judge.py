@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from storycli.characters.views import near
 from storycli.depth import DepthEstimator
-from storycli.encoder import Encoder
-from storycli.pictures import pictures, read
-from storycli.views import near
+from storycli.library.encoder import Encoder
+from storycli.media.pictures import pictures, read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from storycli import sound
 from storycli.errors import StoryError
-from storycli.ffmpeg import replacing
+from storycli.media import sound
+from storycli.media.ffmpeg import replacing
 
 LATIN_SHARE = 0.9  # of its letters, for a text that an English voice may read
 SPEECH_MODEL = "gpt-4o-mini-tts"  # unless STORYCLI_TTS_MODEL names another

@@ -12,7 +12,7 @@ from typing import Any
 
 from storycli import config, digest
 from storycli.errors import StoryError
-from storycli.ffmpeg import replacing
+from storycli.media.ffmpeg import replacing
 
 
 def weights_folder() -> Path:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from xml.sax.saxutils import escape
 
 from storycli.errors import StoryError
-from storycli.ffmpeg import replacing
+from storycli.media.ffmpeg import replacing
 
 XMP_BOX = uuid.UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")
 MANIFEST_BOX = uuid.uuid5(uuid.NAMESPACE_URL, "https://storycli.invalid/manifest")

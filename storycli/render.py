@@ -21,7 +21,7 @@ from models.steady import steadied, steady_weights
 from models.text import put
 from models.video_model import VideoModel
 from storycli.catalogue import sampling_times
-from storycli.characters import Personal, load_character
+from storycli.characters.personal import Personal, load_character
 from storycli.crisp import crisp
 from storycli.errors import StoryError
 

@@ -10,15 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from storycli import config, shipped
-from storycli.assignment import assign
-from storycli.encoder import BUILT_IN, Encoder
+from storycli import config
 from storycli.errors import StoryError
-from storycli.index import Index, Row, clip, quoted, weights_of
-from storycli.indexing import Progress, Report, Update
-from storycli.sentences import minilm
-from storycli.shards import exists
-from storycli.sources import find
+from storycli.library import shipped
+from storycli.library.assignment import assign
+from storycli.library.encoder import BUILT_IN, Encoder
+from storycli.library.index import Index, Row, clip, quoted, weights_of
+from storycli.library.indexing import Progress, Report, Update
+from storycli.library.sentences import minilm
+from storycli.library.shards import exists
+from storycli.library.sources import find
 from storycli.story import Candidate
 
 __all__ = ["Filters", "Library", "Status", "assign"]

@@ -38,7 +38,7 @@ def page(film: Film, name: str, seconds: float) -> str:
 
 def picture(film: Film, path: Path) -> None:
     """The storyboard as one picture: a row of frames for each plot, under its text."""
-    from storycli import filmstrip, video
+    from storycli.media import filmstrip, video
 
     rows = {f"{number}. {shot.plot.text}": video.read(shot.video) for number, shot in enumerate(film.shots, 1)}
     filmstrip.sheet(rows, path)
@@ -46,7 +46,7 @@ def picture(film: Film, path: Path) -> None:
 
 def candidates(query: str, found: Sequence[Candidate], path: Path) -> None:
     """The clips that a search found as one picture: a row of frames for each."""
-    from storycli import filmstrip, video
+    from storycli.media import filmstrip, video
 
     rows = {
         f"{number}. {c.score:.3f} {c.clip.caption or c.clip.path.name}": video.read(

@@ -45,7 +45,7 @@ class Cut:
 
 def pictures(character: Character) -> tuple[Path, ...]:
     """The pictures of a character."""
-    from storycli import pictures
+    from storycli.media import pictures
 
     return tuple(pictures.pictures(character.dir))
 
@@ -109,10 +109,10 @@ def train_character(
     report: Report | None = None,
 ) -> Path:
     """The weights of a character: those in its folder if they are of these pictures, else trained now."""
-    from storycli import characters
+    from storycli.characters.learn import train
+    from storycli.characters.personal import ready
 
-    ready = characters.ready(character, model.name)
-    return ready or characters.train(character, model.name, device=device, progress=report)
+    return ready(character, model.name) or train(character, model.name, device=device, progress=report)
 
 
 def retrieve(
@@ -135,7 +135,7 @@ def choose(
     ]
     if all(len(candidates) == 1 for candidates in open_to):
         return [only.clip for (only,) in open_to]
-    from storycli.assignment import assign
+    from storycli.library.assignment import assign
 
     return [choice.clip for choice in assign(open_to)]
 
@@ -154,7 +154,7 @@ def depth(
     """The motion and layout of a clip: ``depth.npy``, float32 (f, h, w) in [0, 1], 1 = near; and videos."""
     import numpy as np
 
-    from storycli import video
+    from storycli.media import video
 
     sampled = size[0] // model.upscale, size[1] // model.upscale
     pixels = video.read(clip.path, start=clip.start, end=clip.end, num_frames=frames, fps=fps, size=sampled)
@@ -180,8 +180,8 @@ def render(
     """A clip that shows ``prompt`` with the layout and motion of ``depth``, played by ``cast``."""
     import numpy as np
 
-    from storycli import video
     from storycli.inbetween import inbetween
+    from storycli.media import video
 
     guide = np.load(depth)
     how = dict(sampler=take.sampler, guidance=take.guidance, negative=take.negative, characters=cast, progress=report)
@@ -264,7 +264,7 @@ def _renderer(model: str, device: str, compile: bool):
 
 def _own_clip(path: Path) -> Candidate:
     """A video that a plot names, as a clip."""
-    from storycli import video
+    from storycli.media import video
 
     info = video.probe(path)
     clip = Clip(
@@ -284,7 +284,7 @@ def _poster(clip: Clip, path: Path) -> None:
     """A small picture of the middle of a clip."""
     from PIL import Image
 
-    from storycli import video
+    from storycli.media import video
 
     width = 192
     size = width, max(2, round(width * clip.height / clip.width))

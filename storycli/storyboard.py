@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from storycli.errors import StoryError
-from storycli.ffmpeg import replacing
+from storycli.media.ffmpeg import replacing
 from storycli.story import Character, Plot, Story
 
 VERSION = 1

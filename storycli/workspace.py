@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 
 from storycli import cluster, digest, manifest, sheet, storyboard
 from storycli.errors import StoryError, UsageError
-from storycli.ffmpeg import replacing
+from storycli.media.ffmpeg import replacing
 from storycli.story import Film, Story
 
 FORMAT = 1  # part of every key: raise it when a stage makes something else of the same inputs

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storycli.ffmpeg import run
+from storycli.media.ffmpeg import run
 
 STEP = 5  # grey levels between frames
 WIDTH, HEIGHT, FPS = 96, 64, 10

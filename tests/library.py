@@ -10,7 +10,7 @@ import torch
 
 from models import weights
 from models.frozen_in_time import FrozenInTime, FrozenInTimeConfig
-from storycli import video
+from storycli.media import video
 
 TINY = FrozenInTimeConfig(
     image_size=32,

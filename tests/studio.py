@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import storycli
 from storycli import catalogue, stages
 from storycli.story import Candidate, Clip
 
@@ -83,17 +82,16 @@ class Renderer:
 
 def install(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Put the stand-ins in place; the clips of the library are made in ``folder``."""
-    from storycli import video
+    from storycli.media import video
 
     for n, place in enumerate(PLACES):
         if not (path := folder / f"{place}.mp4").exists():
             frames = np.indices((4, 64, 64)).sum(0)[..., None] * (n + 1) % 256
             video.write(path, np.repeat(frames, 3, axis=-1).astype(np.uint8), 8)
-    characters = types.ModuleType("storycli.characters")
-    characters.ready = _ready
-    characters.train = _train
-    patch.setitem(sys.modules, "storycli.characters", characters)
-    patch.setattr(storycli, "characters", characters, raising=False)  # where another test has imported the real one
+    personal, learn = (types.ModuleType(f"storycli.characters.{name}") for name in ("personal", "learn"))
+    personal.ready, learn.train = _ready, _train
+    for module in (personal, learn):
+        patch.setitem(sys.modules, module.__name__, module)
     patch.setattr(catalogue, "choose", lambda name, device: MODEL)
     patch.setattr(stages, "open_library", lambda library: Shelf(folder))
     patch.setattr(stages, "_estimator", lambda model, device: Estimator())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storycli.assignment import assign
+from storycli.library.assignment import assign
 from storycli.story import Candidate, Clip
 
 
@@ -56,6 +56,6 @@ def test_choices_carry_their_own_score():
 
 
 def test_choosing_needs_no_index():
-    code = "import sys; import storycli.assignment; print(sorted({'lancedb', 'pyarrow', 'torch'} & sys.modules.keys()))"
+    code = "import sys, storycli.library.assignment\nprint({'lancedb', 'pyarrow', 'torch'} & sys.modules.keys())"
     root = Path(__file__).parent.parent
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout == "[]\n"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout == "set()\n"

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from models.autoencoder import AutoencoderConfig, StorybookAutoencoder
 from models.upscaler import Upscaler, UpscalerConfig
 from models.weights import load, save
-from storycli import train_autoencoder
-from storycli.fit import FitSettings
+from storycli.training import autoencoder as train_autoencoder
+from storycli.training.fit import FitSettings
 
 WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
 SMALL = AutoencoderConfig(latent_channels=4, encoder_channels=(8, 16), decoder_channels=(8, 8, 16))
@@ -140,8 +140,8 @@ def test_an_upscaler_treats_frames_alone() -> None:
 @pytest.fixture(scope="module")
 def film_frames() -> torch.Tensor:
     """Frames of the clips that ship with the tool, at the model's size: (n, 3, 128, 128)."""
-    from storycli import video
     from storycli.config import EXAMPLES
+    from storycli.media import video
 
     clips = sorted((EXAMPLES / "clips").glob("walk-*.mp4"))[:2]
     frames = [video.read(clip, indices=[0, 8, 16], size=(128, 128)) for clip in clips]

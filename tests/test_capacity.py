@@ -5,10 +5,10 @@ import dataclasses
 import library
 import pytest
 
-from storycli import capacity, index
-from storycli.capacity import Costs
-from storycli.encoder import Encoder
 from storycli.errors import StoryError
+from storycli.library import capacity, index
+from storycli.library.capacity import Costs
+from storycli.library.encoder import Encoder
 
 COSTS = Costs(read=0.5, embed=0.1, write=1e-4, row=2000, parts=1300, known=1000, compare=1e-9)
 

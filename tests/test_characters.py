@@ -14,15 +14,17 @@ from safetensors.torch import load_file
 
 from models.checkpoint import read_metadata, write_tensors
 from models.personal import TimeInv
-from storycli import filmstrip, proof
 from storycli.catalogue import named
-from storycli.characters import load_character, ready, train
+from storycli.characters import proof
+from storycli.characters.learn import train
+from storycli.characters.methods import METHODS, CharacterConfig, Pupil, trainable
+from storycli.characters.personal import load_character, ready
+from storycli.characters.views import near, told
 from storycli.config import EXAMPLES
 from storycli.errors import StoryError
-from storycli.personalise import METHODS, CharacterConfig, Pupil, trainable
-from storycli.pictures import pictures
+from storycli.media import filmstrip
+from storycli.media.pictures import pictures
 from storycli.story import Character
-from storycli.views import near, told
 
 QUICK = CharacterConfig(steps=2, batch=2, class_batch=1, views=2, rank=2, rows=4)
 
@@ -67,8 +69,8 @@ def test_a_training_that_is_killed_goes_on_where_it_was_and_ends_with_the_same_c
     whole = train(teddy(tmp_path / "whole"), config=config)
     hero = teddy(tmp_path / "teddy")
     program = (
-        "import os, sys; from pathlib import Path; from storycli.characters import train;"
-        "from storycli.personalise import CharacterConfig; from storycli.story import Character;"
+        "import os, sys; from pathlib import Path; from storycli.characters.learn import train;"
+        "from storycli.characters.methods import CharacterConfig; from storycli.story import Character;"
         f"hero = Character(name='teddy', dir=Path({str(hero.dir)!r}), class_word='teddy bear');"
         "train(hero, config=CharacterConfig(**eval(sys.argv[1])), save_every=0,"
         "      progress=lambda step, of: step == 2 and os.kill(os.getpid(), 9))"
@@ -112,7 +114,7 @@ def test_training_stops_early_when_it_no_longer_learns():
 
 
 def test_a_training_can_be_watched(tmp_path, monkeypatch):
-    monkeypatch.setattr("storycli.characters.LOOK", 1)
+    monkeypatch.setattr("storycli.characters.learn.LOOK", 1)
     monkeypatch.setattr(proof, "FRAMES", 2)
     monkeypatch.setattr(proof, "STEPS", 2)
     hero = teddy(tmp_path / "teddy")

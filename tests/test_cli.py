@@ -13,8 +13,8 @@ from storycli import script as script_of
 from storycli.cli import app
 from storycli.cli.options import SETTINGS
 from storycli.config import EXAMPLES, Settings
-from storycli.indexing import Report
-from storycli.sources import Failure
+from storycli.library.indexing import Report
+from storycli.library.sources import Failure
 
 FILMS = ("render", "plan", "again", "demo")
 TRAINING = ("train-character", "train-base", "train-structure")

@@ -7,7 +7,7 @@ from tiny import UNET, randomise, video_model
 from models.confined import Regions, confinable, confined, standing_apart
 from models.personal import TimeInv, modulated, projections
 from models.unet import VideoUNet
-from storycli.characters import Personal
+from storycli.characters.personal import Personal
 from storycli.errors import StoryError
 from storycli.render import line_of, sample
 

@@ -6,7 +6,7 @@ import torch
 from tiny import BlockMeans
 
 from models.weights import load_minilm
-from storycli.dataset import Sample, Shards, write_shard
+from storycli.training.dataset import Sample, Shards, write_shard
 
 
 @pytest.fixture(scope="module")

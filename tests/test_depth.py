@@ -7,9 +7,11 @@ import torch
 from models import weights
 from models.depth_net import DptHybrid
 from models.depth_small import DepthSmall, DepthSmallConfig
-from storycli import depth, fit, scenes, train_depth
+from storycli import depth
 from storycli.depth import DepthEstimator
 from storycli.errors import StoryError
+from storycli.training import depth as train_depth
+from storycli.training import fit, scenes
 
 SMALL = DepthSmallConfig(channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1), fusion=(8, 8, 8, 8), heads=2, norm_width=4)
 

@@ -8,7 +8,8 @@ import clips
 import numpy as np
 import pytest
 
-from storycli import stages, video
+from storycli import stages
+from storycli.media import video
 from storycli.story import Clip
 
 SLOW = "setpts='round(if(lt(N,20),N,20+(N-20)*3)/10/TB)'"  # from frame 20 on, each is on screen three times as long
@@ -105,8 +106,8 @@ MEMORY = """
 import sys
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from storycli import video
-from storycli.shots import find_shots
+from storycli.media import video
+from storycli.library.shots import find_shots
 path = Path(sys.argv[1])
 list(find_shots(path))
 video.read(path, start=0, end=video.probe(path).num_frames, num_frames=16, fps=8, size=(64, 36))

@@ -13,9 +13,9 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, SiglipC
 
 from models.text import clip_tokenizer
 from models.weights import WeightsError, load_image_text
-from storycli import encoder
-from storycli.encoder import Encoder
 from storycli.errors import StoryError
+from storycli.library import encoder
+from storycli.library.encoder import Encoder
 from storycli.retrieve import Library
 
 TOWER = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)

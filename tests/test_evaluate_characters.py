@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from storycli import evaluate_characters, together, train_recogniser, trial
-from storycli.evaluate_characters import DRAWS, as_text, interval, resampled, run, table
-from storycli.fit import FitSettings
-from storycli.trial import CLASS_WORD, OURS, WORLD, Study
+from storycli.evaluate import characters as evaluate_characters
+from storycli.evaluate import together, trial
+from storycli.evaluate.characters import DRAWS, as_text, interval, resampled, run, table
+from storycli.evaluate.trial import CLASS_WORD, OURS, WORLD, Study
+from storycli.training import recogniser as train_recogniser
+from storycli.training.fit import FitSettings
 from storycli.world.sprites import PACKAGE
 from storycli.world.words import load_tables
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import library
 import pytest
 
-from storycli import evaluate_retrieval
-from storycli.evaluate_retrieval import Row, measure, table
-from storycli.sources import find
+from storycli.evaluate import retrieval as evaluate_retrieval
+from storycli.evaluate.retrieval import Row, measure, table
+from storycli.library.sources import find
 
 SCENES = ("a dog", "the sea", "a red car", "two owls", "a rocket", "a cook")
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storycli import ffmpeg, film, filmstrip, provenance, sound, subtitles, video
+from storycli import film, provenance, subtitles
 from storycli.errors import StoryError
 from storycli.film import FilmOptions
+from storycli.media import ffmpeg, filmstrip, sound, video
 from storycli.subtitles import Caption
 
 FRAMES, FPS = 16, 8

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from storycli import ffmpeg, sound, video
+from storycli.media import ffmpeg, sound, video
 
 STORY = "A cat sat in the forest.\nA cat ran on the beach.\nThe cat ate in the kitchen.\n"
 FPS = 8

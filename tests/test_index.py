@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from library import rows
 
-from storycli import index
-from storycli.index import Index, parts
+from storycli.library import index
+from storycli.library.index import Index, parts
 
 ENCODER = {"name": "none", "digest": "0"}
 

@@ -8,7 +8,7 @@ import library
 import numpy as np
 import pytest
 
-from storycli import video
+from storycli.media import video
 
 NAMES = ["two words.mp4", "'quote\".mp4", "new\nline.mp4", "-dash.mp4", "100%d.mp4", "Märchen_狼.mp4", "[x]{y};,=.mp4"]
 

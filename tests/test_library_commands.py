@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_capacity import COSTS
 
-from storycli.indexing import Report
+from storycli.library.indexing import Report
 from storycli.retrieve import Filters
 from storycli.story import Candidate, Clip
 
@@ -52,7 +52,7 @@ def test_a_library_is_made_with_the_network_that_is_named(run, asked):
 
 def test_a_plan_is_told_and_adds_nothing(run, asked, monkeypatch):
     measured = []
-    monkeypatch.setattr("storycli.capacity.measure", lambda encoder, videos: measured.append(videos) or COSTS)
+    monkeypatch.setattr("storycli.library.capacity.measure", lambda encoder, videos: measured.append(videos) or COSTS)
     told = run("index", "a.mp4", "--plan", 10_000_000)
     assert told.code == 0
     assert "10,000,000 clips" in told.out

@@ -8,9 +8,9 @@ import torch
 from test_training import EMPTY
 from tiny import STRUCTURE, UNET, randomise
 
-from storycli.dataset import Shards
 from storycli.evaluate import losses
-from storycli.training import Denoiser, TrainConfig, train
+from storycli.training.dataset import Shards
+from storycli.training.diffusion import Denoiser, TrainConfig, train
 
 data = test_training.data  # the fixture
 CONFIG = TrainConfig(still_frames=8, clip_frames=0, batch=4, warmup=4, still_share=0)

@@ -18,13 +18,16 @@ from tiny import video_model
 from models import precision, unet
 from models.personal import TimeInv, add_branches, remove_branches, word_start
 from models.sampler import gaussian
-from storycli import characters, personalise, stages, video
-from storycli.characters import load_character
+from storycli import stages
+from storycli.characters import methods as personalise
+from storycli.characters.learn import train
+from storycli.characters.methods import CharacterConfig, config_for, personal_loss
+from storycli.characters.personal import load_character, ready
+from storycli.characters.views import Views, encode_views
 from storycli.errors import StoryError
-from storycli.personalise import CharacterConfig, config_for, personal_loss
+from storycli.media import video
 from storycli.render import Renderer, load_model, sample, to_frames
 from storycli.story import Character
-from storycli.views import Views, encode_views
 
 OPTIONS = {"seed": 3, "steps": 2, "guidance": 9.0, "tau": 0.0, "sampler": "ddim"}
 
@@ -385,11 +388,11 @@ def test_a_character_is_learnt_from_pictures_and_rendered(tmp_path, caplog, monk
     teddy = Character(name="teddy", dir=tmp_path, class_word="teddy bear")
     told = []
     config = config_for("lvdm", steps=2, views=1, frames=4, rank=2)
-    path = characters.train(teddy, "lvdm", device="cpu", config=config, progress=lambda *done: told.append(done))
+    path = train(teddy, "lvdm", device="cpu", config=config, progress=lambda *done: told.append(done))
     assert told == [(1, 2), (2, 2)]
     assert recomputed
     assert "no captioned clips of teddy bear" in caplog.text  # there is no library of real footage
-    assert characters.ready(teddy, "lvdm") == path
+    assert ready(teddy, "lvdm") == path
     word = load_character(path, "lvdm").word
     assert word.table.shape == (1000, 32)
     renderer, near = Renderer("lvdm", "cpu"), depth(2, 64, 64)[0, 0].numpy()

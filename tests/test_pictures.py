@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from storycli.errors import StoryError
-from storycli.pictures import pictures, read
+from storycli.media.pictures import pictures, read
 
 RED = (200, 30, 40)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from studio import MODEL, PLACES
 
-from storycli import catalogue, pipeline, stages, video
+from storycli import catalogue, pipeline, stages
 from storycli.config import Settings
 from storycli.errors import StoryError
+from storycli.media import video
 from storycli.story import Candidate, Clip, Plot, Story
 
 

@@ -16,10 +16,10 @@ from torch import nn
 
 from models import precision
 from models.schedule import cosine
-from storycli.dataset import Shards
-from storycli.fit import learning_rate
 from storycli.processes import each
-from storycli.training import Denoiser, denoising_loss, pick_batch, pick_source
+from storycli.training.dataset import Shards
+from storycli.training.diffusion import Denoiser, denoising_loss, pick_batch, pick_source
+from storycli.training.fit import learning_rate
 
 data = test_training.data  # the fixture
 CONFIG = replace(test_training.CONFIG, batch=8)
@@ -32,7 +32,7 @@ import torch
 from test_processes import CONFIG, networks
 from test_training import EMPTY
 from storycli import processes
-from storycli.training import train
+from storycli.training.diffusion import train
 torch.set_num_threads(1)
 folder, data, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 with processes.together(torch.device("cpu")) as device:

@@ -6,7 +6,7 @@ import torch
 from tiny import video_model
 
 from models.personal import TimeInv, projections
-from storycli.characters import Personal
+from storycli.characters.personal import Personal
 from storycli.errors import StoryError
 from storycli.render import encode_prompts, sample, to_frames
 

@@ -11,13 +11,15 @@ import torch
 
 from models.text import mean_pool
 from models.weights import load_minilm
-from storycli import shipped, sources, stages, video
-from storycli.encoder import Encoder
+from storycli import stages
 from storycli.errors import StoryError
-from storycli.indexing import Update, content_digest
+from storycli.library import shipped, sources
+from storycli.library.encoder import Encoder
+from storycli.library.indexing import Update, content_digest
+from storycli.library.sentences import minilm
+from storycli.library.sources import Failure, Source, find
+from storycli.media import video
 from storycli.retrieve import Filters, Library, flaws
-from storycli.sentences import minilm
-from storycli.sources import Failure, Source, find
 
 
 @pytest.fixture
@@ -176,7 +178,7 @@ def test_an_interrupted_run_keeps_its_work(empty, folder, monkeypatch):
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from storycli import indexing
+from storycli.library import indexing
 from storycli.retrieve import Library
 indexing.WRITE_EVERY = 0
 kill_at = int(sys.argv[4])
@@ -434,7 +436,7 @@ def test_a_packed_index_of_other_weights_is_not_used(empty, folder, tmp_path):
 
 
 def test_the_packed_index_is_that_of_the_shipped_clips_and_weights():
-    """``python -m storycli.shipped`` is due when this fails."""
+    """``python -m storycli.library.shipped`` is due when this fails."""
     packed = pyarrow.parquet.read_table(shipped.PACKED)
     assert packed.schema.metadata[b"digest"].decode() == Encoder().digest
     told = {str(source.path): source.told.caption for source in find([shipped.CLIPS])}

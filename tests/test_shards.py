@@ -10,10 +10,11 @@ import library
 import numpy as np
 import pytest
 
-from storycli import shards, video
 from storycli.errors import StoryError
+from storycli.library import shards
+from storycli.library.sources import Failure, find
+from storycli.media import video
 from storycli.retrieve import Library
-from storycli.sources import Failure, find
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storycli import decoding, shots, video
 from storycli.errors import StoryError
-from storycli.shots import find_shots
+from storycli.library import shots
+from storycli.library.shots import find_shots
+from storycli.media import decoding, video
 
 
 def spans(path):

@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 from tiny import STRUCTURE, UNET
 
 from models.schedule import cosine
-from storycli.dataset import Shards
 from storycli.errors import StoryError
-from storycli.fit import learning_rate
-from storycli.training import Denoiser, TrainConfig, denoising_loss, pick_batch, train, vary_structure
+from storycli.training.dataset import Shards
+from storycli.training.diffusion import Denoiser, TrainConfig, denoising_loss, pick_batch, train, vary_structure
+from storycli.training.fit import learning_rate
 
 CONFIG = TrainConfig(still_frames=16, clip_frames=16, batch=4, warmup=8, still_share=0.5)
 EMPTY = torch.zeros(5, 384), torch.ones(5, dtype=torch.bool)

@@ -8,8 +8,8 @@ import clips
 import numpy as np
 import pytest
 
-from storycli import ffmpeg, video
 from storycli.errors import StoryError
+from storycli.media import ffmpeg, video
 
 AWKWARD = [
     "-dash",
@@ -337,7 +337,7 @@ def test_an_ffmpeg_that_dies_is_told_in_its_own_words(tmp_path, fake_ffmpeg):
 
 
 def test_metadata_is_not_logged(tmp_path, caplog):
-    with caplog.at_level("DEBUG", "storycli.ffmpeg"):
+    with caplog.at_level("DEBUG", "storycli.media.ffmpeg"):
         video.write(tmp_path / "v.mp4", clips.colours(1), 8, metadata={"comment": "a secret story"})
     assert "comment=..." in caplog.text and "secret" not in caplog.text
 

@@ -6,8 +6,8 @@ from test_world import assets  # noqa: F401 - a fixture
 
 from models.watcher import QUESTIONS, Watcher, WatcherConfig, spread
 from models.weights import load, read_metadata
-from storycli import train_watcher
-from storycli.fit import FitSettings
+from storycli.training import watcher as train_watcher
+from storycli.training.fit import FitSettings
 from storycli.world.generator import World
 
 CONFIG = WatcherConfig(

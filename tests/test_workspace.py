@@ -11,8 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from storycli import digest, video
+from storycli import digest
 from storycli.errors import StoryError
+from storycli.media import video
 from storycli.workspace import RunFolder
 
 

@@ -260,7 +260,7 @@ def torture(folder: Path, good: int, odd: int, *, workers: int = 2, seed: int = 
 KILLED = """
 import sys
 from pathlib import Path
-from storycli import indexing
+from storycli.library import indexing
 from storycli.retrieve import Library
 if __name__ == "__main__":
     indexing.WRITE_EVERY, indexing.FEW = 0.05, 0

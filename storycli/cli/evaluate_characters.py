@@ -41,7 +41,8 @@ def evaluate_characters(
     Every method learns the same pictures for as many steps, and every character plays the same scenes with the same
     noise. Identity is judged by a network of its own, which is trained first.
     """
-    from storycli import evaluate_characters, together, trial
+    from storycli.evaluate import characters as evaluate_characters
+    from storycli.evaluate import together, trial
     from storycli.world.generator import assets_in
 
     assets = assets_in(output, assets)

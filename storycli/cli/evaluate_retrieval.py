@@ -27,7 +27,7 @@ def evaluate_retrieval(
 
     Recall at 1, 5 and 10 in percent and the median rank, by the picture alone and with captions.
     """
-    from storycli import evaluate_retrieval
+    from storycli.evaluate import retrieval as evaluate_retrieval
     from storycli.world.generator import assets_in
 
     assets = assets_in(output, assets)

@@ -34,9 +34,9 @@ def evaluate_training(
 
     Losses are those of scenes that training never drew, with the same noise for all.
     """
-    from storycli import train_video
-    from storycli.dataset import prepare_world
     from storycli.evaluate import clips, losses
+    from storycli.training import video as train_video
+    from storycli.training.dataset import prepare_world
 
     if not held.exists():
         how = dict(tier="core", stills=512, clips=64, first_seed=clips.UNSEEN)

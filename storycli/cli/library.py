@@ -109,8 +109,8 @@ def search(
 
 
 def _plan(clips: int, videos: list[Path], weights: Path | None, json: bool) -> None:
-    from storycli import capacity
-    from storycli.encoder import BUILT_IN, Encoder
+    from storycli.library import capacity
+    from storycli.library.encoder import BUILT_IN, Encoder
 
     plan = capacity.plan(clips, capacity.measure(Encoder(weights or BUILT_IN), videos))
     answer(asdict(plan) if json else capacity.as_text(plan))

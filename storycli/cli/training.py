@@ -62,8 +62,9 @@ def train_character(
     Writes DIR/character.safetensors, which render then uses, and a sheet of before and after with the figures
     that say whether it took. A training that was stopped goes on where it was.
     """
-    from storycli import catalogue, characters, config, script
-    from storycli import proof as proving
+    from storycli import catalogue, config, script
+    from storycli.characters import learn
+    from storycli.characters import proof as proving
 
     settings = config.load({"model": model, "device": device})
     chosen = catalogue.choose(settings.model, settings.device)
@@ -71,12 +72,12 @@ def train_character(
     hero = script.character(f"{name}={dir}" if name else str(dir)).model_copy(update={"class_word": class_word})
     wishes = {"method": method, "seed": seed, "patience": patience}
     wishes |= {name: value for name, value in (("steps", steps), ("frames", frames)) if value}
-    training = characters.config_for(chosen.name, **wishes)
+    training = learn.config_for(chosen.name, **wishes)
     how = {"device": settings.device}
     with screen.progress() as report:
         tell = partial(report, "train-character", "")
         watch = proving.previews(hero, chosen, preview, **how) if preview else None
-        path = characters.train(hero, chosen.name, config=training, progress=tell, watch=watch, **how)
+        path = learn.train(hero, chosen.name, config=training, progress=tell, watch=watch, **how)
         tell = partial(report, "proof", "")
         found = proving.prove(hero, path, chosen, progress=tell, **how) if proof else None
     told = {"character": str(path), "name": hero.name} | (asdict(found) if found else {})
@@ -136,8 +137,8 @@ def _train(
     stage: str, still_frames: int, *, videos, output, tier, assets, workers, device, quiet, verbose, **wishes
 ) -> None:
     from storycli import config, processes
-    from storycli.train_video import Data, train_video
-    from storycli.training import TrainConfig
+    from storycli.training.diffusion import TrainConfig
+    from storycli.training.video import Data, train_video
 
     settings = config.load({"device": device})
     training = TrainConfig(stage=stage, still_frames=still_frames, **wishes)

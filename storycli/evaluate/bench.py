@@ -16,7 +16,7 @@ from models.watcher import QUESTIONS, Watcher, WatcherConfig, spread
 from models.weights import load
 from storycli import catalogue
 from storycli.depth import DepthEstimator
-from storycli.encoder import Encoder
+from storycli.library.encoder import Encoder
 from storycli.render import load_model, sample, to_frames
 
 WATCHER = catalogue.BUILT_IN / "storybook-watcher.safetensors"

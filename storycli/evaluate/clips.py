@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from storycli import digest, sources, video
+from storycli import digest
 from storycli.catalogue import Model
-from storycli.dataset import Sample, world_samples
 from storycli.errors import StoryError
+from storycli.library import sources
+from storycli.media import video
+from storycli.training.dataset import Sample, world_samples
 from storycli.world.generator import World
 from storycli.world.words import Scene
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from storycli.dataset import Sample
 from storycli.evaluate.clips import Files, Scenes
+from storycli.training.dataset import Sample
 
 SMOOTH = 6.0  # pixels, of the field that wobbles a picture
 

@@ -16,9 +16,9 @@ from models.schedule import cosine
 from models.structure import StructureConfig, StructureEncoder
 from models.unet import UNetConfig, VideoUNet
 from models.weights import load, load_minilm, read_metadata
-from storycli.dataset import Shards
-from storycli.fit import averaged
-from storycli.training import Denoiser, TrainConfig, denoising_loss, pick_batch, train
+from storycli.training.dataset import Shards
+from storycli.training.diffusion import Denoiser, TrainConfig, denoising_loss, pick_batch, train
+from storycli.training.fit import averaged
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from models.metrics import frechet_distance, kernel_distance
-from storycli import filmstrip
 from storycli.catalogue import Model
 from storycli.evaluate import bench, blind, study, sweeps
 from storycli.evaluate.bench import Bench
 from storycli.evaluate.clips import Files, Scenes
 from storycli.evaluate.damage import DAMAGES, Damaged
 from storycli.evaluate.study import AMONG, SLOTS, WATCHED, Measures, Row, Study, right, table_1
-from storycli.ffmpeg import replacing
+from storycli.media import filmstrip
+from storycli.media.ffmpeg import replacing
 
 DAMAGED = 256  # clips, at most, that are damaged to see what the distances make of it
 KEPT = ".kept"  # what the work has made so far

@@ -24,11 +24,11 @@ from models.watcher import QUESTIONS
 from models.weights import write_tensors
 from storycli import catalogue, digest
 from storycli.catalogue import Model
-from storycli.dataset import Sample
-from storycli.encoder import Encoder
 from storycli.evaluate import bench
 from storycli.evaluate.bench import WATCHER, Bench, Variant, flicker, likeness
+from storycli.library.encoder import Encoder
 from storycli.processes import each
+from storycli.training.dataset import Sample
 from storycli.world.words import Scene
 
 CHUNK = 8  # clips

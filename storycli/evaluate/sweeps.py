@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from storycli import filmstrip
 from storycli.catalogue import Model
 from storycli.evaluate.bench import Bench, Variant
 from storycli.evaluate.clips import Files, Retold, Scenes
 from storycli.evaluate.study import Measures, Study, prompt_fit
+from storycli.media import filmstrip
 
 TAUS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 GUIDANCES = (1.0, 2.0, 4.0, 8.0)

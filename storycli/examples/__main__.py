@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from storycli import video
-from storycli.ffmpeg import replacing
+from storycli.media import video
+from storycli.media.ffmpeg import replacing
 from storycli.world.generator import FRAMES_PER_SECOND, Scene, World
 from storycli.world.words import held_out_pair
 

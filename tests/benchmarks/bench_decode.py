@@ -25,10 +25,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.frozen_in_time import PUBLISHED, STORYBOOK, FrozenInTime, FrozenInTimeConfig
-from storycli import cluster, ffmpeg
-from storycli.probe import scan
-from storycli.shots import find_shots
-from storycli.sources import Source, find
+from storycli import cluster
+from storycli.library.shots import find_shots
+from storycli.library.sources import Source, find
+from storycli.media import ffmpeg
+from storycli.media.probe import scan
 
 FRAMES = 4
 SIDE = PUBLISHED.resize

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from storycli.encoder import Encoder
-from storycli.index import SENTENCE, TABLE, Index, Row
+from storycli.library.encoder import Encoder
+from storycli.library.index import SENTENCE, TABLE, Index, Row
+from storycli.library.sentences import minilm
 from storycli.retrieve import POOL, Library
-from storycli.sentences import minilm
 
 WIDTH = 256
 BATCH = 20_000  # rows in one write

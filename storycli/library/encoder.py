@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
+from storycli import catalogue
 from storycli.errors import StoryError
-from storycli.sentences import minilm
+from storycli.library.sentences import minilm
 
-BUILT_IN = Path(__file__).parent.parent / "models" / "weights" / "storybook-retrieval.safetensors"
+BUILT_IN = catalogue.BUILT_IN / "storybook-retrieval.safetensors"
 PIECES, PIECE = 64, 2**18  # of a large file of weights that its digest looks at, and their bytes
 
 

@@ -16,12 +16,15 @@ from models.schedule import cosine
 from models.unet import UNetConfig, VideoUNet
 from models.video_model import VideoModel
 from models.weights import load_autoencoder, load_minilm
-from storycli import catalogue, dataset, filmstrip, processes, sources
-from storycli.dataset import Shards
+from storycli import catalogue, processes
 from storycli.errors import StoryError
-from storycli.fit import Progress
+from storycli.library import sources
+from storycli.media import filmstrip
 from storycli.render import load_model, sample, to_frames
-from storycli.training import Denoiser, TrainConfig, train
+from storycli.training import dataset
+from storycli.training.dataset import Shards
+from storycli.training.diffusion import Denoiser, TrainConfig, train
+from storycli.training.fit import Progress
 
 Report = Callable[[str, int, int], None]  # stage, done, of how many
 AUTOENCODER = catalogue.BUILT_IN / "storybook-autoencoder.safetensors"

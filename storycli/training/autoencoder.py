@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.autoencoder import AutoencoderConfig, StorybookAutoencoder
 from models.precision import training as fast
 from models.weights import save
-from storycli.fit import FitSettings, fit
+from storycli.training.fit import FitSettings, fit
 from storycli.world.generator import World
 
 SETTINGS = FitSettings(

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from models import weights
 from models.confined import standing_apart
+from storycli.evaluate.trial import OURS, SCENES, SIZE, Stage, Study, staged
 from storycli.processes import each
 from storycli.render import sample, to_frames
-from storycli.trial import OURS, SCENES, SIZE, Stage, Study, staged
 
 EXTRAS = ("bear", "dog")  # who play the guides
 FIRST_SEED = 850_000_000

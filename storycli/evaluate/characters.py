@@ -15,9 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from storycli import filmstrip
-from storycli.processes import each
-from storycli.trial import (
+from storycli.evaluate.trial import (
     CLASS_WORD,
     OURS,
     RIVALS,
@@ -28,6 +26,8 @@ from storycli.trial import (
     recogniser,
     staged,
 )
+from storycli.media import filmstrip
+from storycli.processes import each
 from storycli.world.generator import World
 
 DRAWS = 2000  # of the bootstrap

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from storycli import shards
 from storycli.errors import StoryError
-from storycli.index import Told
+from storycli.library import shards
+from storycli.library.index import Told
 
 # fmt: off
 VIDEOS = frozenset((

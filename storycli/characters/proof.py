@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from models.video_model import VideoModel
-from storycli import filmstrip, video
 from storycli.catalogue import Model
-from storycli.characters import Personal, Watch, load_character
+from storycli.characters.learn import Watch
+from storycli.characters.personal import Personal, load_character
 from storycli.depth import DepthEstimator
 from storycli.errors import StoryError
 from storycli.judge import Judge, Scores
-from storycli.pictures import pictures, read
+from storycli.media import filmstrip, video
+from storycli.media.pictures import pictures, read
 from storycli.render import Renderer, sample, to_frames
 from storycli.retrieve import Library
 from storycli.story import Character

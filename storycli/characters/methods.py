@@ -17,7 +17,7 @@ from models.sampler import clip_noise
 from models.schedule import q_sample, signal_and_noise, v_from_eps
 from models.unet import VideoUNet
 from models.video_model import VideoModel
-from storycli.views import WORD, Views
+from storycli.characters.views import WORD, Views
 
 log = logging.getLogger(__name__)
 

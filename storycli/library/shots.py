@@ -16,9 +16,9 @@ from einops import rearrange
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-from storycli.decoding import Picture, walk
 from storycli.errors import StoryError
-from storycli.probe import Scan, VideoInfo, scan
+from storycli.media.decoding import Picture, walk
+from storycli.media.probe import Scan, VideoInfo, scan
 
 LOOKS = 12.0  # a second
 WIDTH = 64  # pixels of a look

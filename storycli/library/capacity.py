@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from storycli import index, shipped
-from storycli.encoder import Encoder, unit
 from storycli.errors import StoryError
-from storycli.index import SENTENCE, Index, Row
-from storycli.indexing import Update
-from storycli.sources import Source, find
+from storycli.library import index, shipped
+from storycli.library.encoder import Encoder, unit
+from storycli.library.index import SENTENCE, Index, Row
+from storycli.library.indexing import Update
+from storycli.library.sources import Source, find
 
 VIDEOS = 16  # that are read to measure
 ROWS = 10_000  # made up to measure

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from models.metrics import text_to_video
-from storycli import video
+from storycli.media import video
 from storycli.retrieve import Library
 from storycli.world.generator import FRAMES_PER_SECOND, World
 

@@ -9,7 +9,7 @@ import av
 import ffmpeg
 
 from storycli.errors import StoryError
-from storycli.ffmpeg import LOCAL_ONLY, argument, run
+from storycli.media.ffmpeg import LOCAL_ONLY, argument, run
 
 RATE = 48000
 LOUDNESS = -16.0  # LUFS, what players of web video expect

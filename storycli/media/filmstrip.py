@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from storycli.ffmpeg import replacing
-from storycli.video import pick_indices
+from storycli.media.ffmpeg import replacing
+from storycli.media.video import pick_indices
 
 PAPER, INK = (250, 249, 246), (40, 40, 44)
 GAP = 6  # pixels

@@ -1,6 +1,6 @@
 """The clips that ship with storycli, and their index packed into one small file: the first film starts at once.
 
-``python -m storycli.shipped`` packs it, after the clips or the retrieval weights have changed.
+``python -m storycli.library.shipped`` packs it, after the clips or the retrieval weights have changed.
 """
 
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow.parquet
 
 from storycli import config
-from storycli.encoder import Encoder
 from storycli.errors import StoryError
-from storycli.index import Index, Row, as_arrow
-from storycli.indexing import Update
-from storycli.sources import find
+from storycli.library.encoder import Encoder
+from storycli.library.index import Index, Row, as_arrow
+from storycli.library.indexing import Update
+from storycli.library.sources import find
 
 CLIPS = config.EXAMPLES / "clips.csv"
 PACKED = config.EXAMPLES / "clips.parquet"

@@ -20,7 +20,7 @@ from models import weights
 from models.frozen_in_time import STORYBOOK, FrozenInTime, frame_indices, norm_softmax_loss, preprocess
 from models.precision import pick_device, training
 from models.text import mean_pool
-from storycli.fit import FitSettings, fit
+from storycli.training.fit import FitSettings, fit
 from storycli.world.generator import Stage, World
 
 FRAMES = 16  # of a clip of the world

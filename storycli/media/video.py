@@ -14,10 +14,10 @@ import av
 import ffmpeg
 import numpy as np
 
-from storycli.decoding import Undecodable, picked
 from storycli.errors import StoryError
-from storycli.ffmpeg import LOCAL_ONLY, REPRODUCIBLE, argument, replacing, run
-from storycli.probe import REPLACE_HINT, Scan, VideoInfo, scan
+from storycli.media.decoding import Undecodable, picked
+from storycli.media.ffmpeg import LOCAL_ONLY, REPRODUCIBLE, argument, replacing, run
+from storycli.media.probe import REPLACE_HINT, Scan, VideoInfo, scan
 
 MAX_BYTES = 4 * 2**30  # of decoded frames in one answer
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from models import weights
 from models.precision import pick_device, training
 from models.recogniser import Recogniser, RecogniserConfig
-from storycli.fit import FitSettings, fit
-from storycli.train_depth import degrade
+from storycli.training.depth import degrade
+from storycli.training.fit import FitSettings, fit
 from storycli.world.generator import World
 
 SIDE = 128

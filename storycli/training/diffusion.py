@@ -24,9 +24,9 @@ from models.structure import StructureConfig, StructureEncoder
 from models.unet import UNetConfig, VideoUNet
 from models.weights import save
 from storycli import processes
-from storycli.dataset import Shards
 from storycli.errors import StoryError
-from storycli.fit import FitSettings, Progress, averaged, steps
+from storycli.training.dataset import Shards
+from storycli.training.fit import FitSettings, Progress, averaged, steps
 
 TRAINS = {"base": ("unet",), "structure": ("structure",), "joint": ("unet", "structure")}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models import weights
 from models.precision import pick_device, training
 from models.watcher import QUESTIONS, Watcher, WatcherConfig
-from storycli.fit import FitSettings, fit
+from storycli.training.fit import FitSettings, fit
 from storycli.world import words
 from storycli.world.generator import World
 from storycli.world.stage import Stage

@@ -173,8 +173,8 @@ def video_samples(
 
     Raises StoryError for a file that is no video.
     """
-    from storycli import video
     from storycli.depth import DepthEstimator
+    from storycli.media import video
 
     estimator = DepthEstimator(model)
     for path, caption in sources:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from storycli import cluster, shards
-from storycli.encoder import Encoder
+from storycli import cluster
 from storycli.errors import StoryError
-from storycli.index import SENTENCE, Index, IndexedFile, Row, Told
-from storycli.sentences import minilm
-from storycli.sources import Failure, Source, name_words
+from storycli.library import shards
+from storycli.library.encoder import Encoder
+from storycli.library.index import SENTENCE, Index, IndexedFile, Row, Told
+from storycli.library.sentences import minilm
+from storycli.library.sources import Failure, Source, name_words
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,8 @@ def examine(encoder: Encoder, source: Source, known: frozenset[str]) -> Content:
 
 def rows_of(encoder: Encoder, path: Path, digest: str) -> Iterator[Row]:
     """What the pictures of a file tell of each of its shots."""
-    from storycli import video
-    from storycli.shots import find_shots, look, thumbnail
+    from storycli.library.shots import find_shots, look, thumbnail
+    from storycli.media import video
 
     info = video.probe(path)
     size = encoder.frame_size(info.width, info.height)

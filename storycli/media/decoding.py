@@ -9,8 +9,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from storycli.errors import StoryError
-from storycli.ffmpeg import argument
-from storycli.probe import REPLACE_HINT, Scan, moving_picture, opened, scan
+from storycli.media.ffmpeg import argument
+from storycli.media.probe import REPLACE_HINT, Scan, moving_picture, opened, scan
 
 MISSING_FRAMES = 0.1  # the share of broken frames that a decoder may paper over
 SKIPPING = frozenset({"h264", "hevc"})  # codecs in which frames that no other one needs can be left out

@@ -14,7 +14,7 @@ from torch import Tensor
 from models import precision
 from models.video_model import VideoModel
 from storycli.config import library_folder
-from storycli.pictures import read
+from storycli.media.pictures import read
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ def class_views(model: VideoModel, name: str, class_word: str, size: int, frames
 
     The built-in library shows the storybook world; another model needs a library of real footage.
     """
-    from storycli import catalogue, video
+    from storycli import catalogue
+    from storycli.media import video
     from storycli.retrieve import Library
 
     library = None if name == "storybook" else library_folder(None)

@@ -15,9 +15,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from storycli import shards
 from storycli.errors import StoryError
-from storycli.ffmpeg import LOCAL_ONLY, argument
+from storycli.library import shards
+from storycli.media.ffmpeg import LOCAL_ONLY, argument
 
 # What a library of clips may hold: no playlists, image sequences or scripts, which name further files.
 CONTAINERS = frozenset({"mov", "matroska", "avi", "mpeg", "mpegts", "flv", "ogg", "asf", "gif", "h264", "hevc"})

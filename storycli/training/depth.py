@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from models import weights
 from models.depth_small import DepthSmall, DepthSmallConfig
 from models.precision import pick_device, training
-from storycli.fit import FitSettings, fit
-from storycli.scenes import sample, scene, texture
+from storycli.training.fit import FitSettings, fit
+from storycli.training.scenes import sample, scene, texture
 from storycli.world.generator import World
 
 SIDE = 128

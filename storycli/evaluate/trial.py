@@ -15,14 +15,17 @@ from torch import Tensor
 
 from models import weights
 from models.recogniser import Recogniser, RecogniserConfig
-from storycli import catalogue, characters, digest, train_recogniser, video
+from storycli import catalogue, digest
+from storycli.characters import learn, personal
+from storycli.characters.methods import METHODS, CharacterConfig, config_for
 from storycli.depth import DepthEstimator
-from storycli.encoder import Encoder
-from storycli.ffmpeg import replacing
-from storycli.personalise import METHODS, CharacterConfig, config_for
+from storycli.library.encoder import Encoder
+from storycli.media import video
+from storycli.media.ffmpeg import replacing
 from storycli.render import load_model, sample, to_frames
 from storycli.retrieve import Library
 from storycli.story import Character
+from storycli.training import recogniser as train_recogniser
 from storycli.world.generator import World
 
 WORLD, CLASS_WORD = "the world itself", "class word alone"  # the ceiling, and the floor
@@ -120,7 +123,7 @@ class Stage:
         """What a cell hangs on, in 16 letters."""
         how = {name: value for name, value in asdict(self.study).items() if name not in ("assets", "characters")}
         del how["methods"]
-        networks = characters.networks_digest("storybook"), self.encoder.digest, self.folder / "recogniser.safetensors"
+        networks = personal.networks_digest("storybook"), self.encoder.digest, self.folder / "recogniser.safetensors"
         trained = [METHODS[chosen[1]], self.training(chosen[1])] if chosen[1] in METHODS else []
         return digest.key([chosen, how, trained, networks])[:16]
 
@@ -160,11 +163,11 @@ class Stage:
     def training(self, method: str) -> CharacterConfig:
         return config_for("storybook", method=method, steps=self.study.train_steps, seed=self.study.seed)
 
-    def learnt(self, hero: Character, method: str) -> characters.Personal:
+    def learnt(self, hero: Character, method: str) -> personal.Personal:
         """A character as a method learns it; trained when it is not there."""
         config = self.training(method)
-        path = characters.ready(hero, "storybook", config) or characters.train(hero, device="cpu", config=config)
-        return characters.load_character(path, "storybook")
+        path = personal.ready(hero, "storybook", config) or learn.train(hero, device="cpu", config=config)
+        return personal.load_character(path, "storybook")
 
     def play(
         self,

@@ -1,0 +1,1 @@
+"""Files that people have: videos, pictures and sound, read and written."""

@@ -1,0 +1,1 @@
+"""Training of the networks, one module each, by the loop of ``fit``."""
