@@ -10,6 +10,7 @@ from models.autoencoder import AutoencoderConfig, StorybookAutoencoder
 from models.upscaler import Upscaler, UpscalerConfig
 from models.weights import load, save
 from storycli.training import autoencoder as train_autoencoder
+from storycli.training import upscaler as train_upscaler
 from storycli.training.fit import FitSettings
 
 WEIGHTS = Path(__file__).parents[1] / "models" / "weights"
@@ -125,6 +126,28 @@ def test_an_untrained_upscaler_is_bicubic() -> None:
     images = pictures()
     expected = F.interpolate(images, scale_factor=4, mode="bicubic", align_corners=False)
     torch.testing.assert_close(Upscaler()(images), expected, atol=0, rtol=0)
+
+
+def test_training_an_upscaler_betters_bicubic_and_saves_what_it_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = (255 * pictures(8, 48).gt(0)).byte().permute(0, 2, 3, 1).numpy()
+    high = train_upscaler.pixels(drawn)
+    small = F.avg_pool2d(high, 2)
+    monkeypatch.setattr(train_upscaler, "World", lambda assets, size=0: None)
+    monkeypatch.setattr(train_upscaler, "pairs", lambda *_: (small, drawn))
+    monkeypatch.setattr(train_upscaler, "decoded", lambda autoencoder, z: z)
+    monkeypatch.setattr(train_upscaler, "BLUR", (0.2, 0.4))
+    monkeypatch.setattr(train_upscaler, "LATENT_NOISE", 0.02)
+    monkeypatch.setattr(train_upscaler, "CROP", 16)
+    settings = FitSettings(samples=1200, batch_size=4, learning_rate=5e-3, warmup=20, average_over=40)
+    sizes, out = UpscalerConfig(factor=2, channels=16, blocks=1), tmp_path / "u.safetensors"
+    trained = train_upscaler.train(tmp_path, StorybookAutoencoder(SMALL), out, settings=settings, config=sizes)
+    with torch.no_grad():
+        before, after = ((network(small) - high).abs().mean() for network in (Upscaler(sizes), trained))
+    assert after < 0.85 * before
+    assert load(out, Upscaler, UpscalerConfig).config == sizes
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 @torch.no_grad()

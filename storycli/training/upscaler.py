@@ -1,110 +1,87 @@
 """Training the storybook upscaler: decoded 128-pixel frames to renders of the same scenes at 512."""
 
-import copy
-import logging
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.autoencoder import AutoencoderConfig, StorybookAutoencoder
+from models.autoencoder import StorybookAutoencoder
+from models.precision import training as fast
 from models.upscaler import Upscaler, UpscalerConfig
-from models.weights import load, save
+from models.weights import save
+from storycli.training.fit import FitSettings, fit
 from storycli.world.generator import UNITS, World
 
-log = logging.getLogger(__name__)
+SETTINGS = FitSettings(samples=6000, batch_size=4, learning_rate=2e-3, weight_decay=0.0, warmup=200, average_over=800)
+CROPS, CROP = 3, 48  # of each picture, and their side in pixels of the small one
+LATENT_NOISE = 0.12  # at most
+BLUR = 0.3, 1.2  # pixels
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UpscalerTraining:
-    """``steps`` on ``crops`` crops of each of ``batch_size`` out of ``scenes`` scenes.
-
-    Half of a batch are decoded frames, with ``latent_noise`` at most, for what a sampler leaves undone. The other half
-    are the truth made small and blurred by ``blur`` pixels: they say cleanly what a sharp edge is.
-    """
-
-    steps: int = 1500
-    scenes: int = 300
-    batch_size: int = 4
-    crops: int = 3
-    crop: int = 48
-    learning_rate: float = 2e-3
-    latent_noise: float = 0.12
-    blur: tuple[float, float] = (0.3, 1.2)
-    held_out_stills: int = 24
-    checkpoint_steps: int = 200
-    seed: int = 0
-
-
-def train_upscaler(
+def train(
     assets: Path,
-    autoencoder_path: Path,
+    autoencoder: StorybookAutoencoder,
     out: Path,
     *,
-    training: UpscalerTraining | None = None,
+    settings: FitSettings = SETTINGS,
     config: UpscalerConfig | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    scenes: int = 300,
+    progress: Callable[[int, int, Tensor], None] | None = None,
 ) -> Upscaler:
-    """Train to ``out`` (safetensors) and return the averaged network; goes on from ``out`` with suffix .state.
+    """Trains on crops of ``scenes`` scenes and writes ``out`` (half precision); returns the averaged network.
 
-    ``progress`` receives steps done, steps in all, and PSNR on held-out stills.
+    ``assets`` is the folder of the world's emoji. Goes on from ``out`` + ``.ckpt`` when an earlier run was stopped.
     """
-    training, state_path = training or UpscalerTraining(), out.with_suffix(".state")
-    torch.manual_seed(training.seed)
+    torch.manual_seed(settings.seed)
     network = Upscaler(config).to(memory_format=torch.channels_last)
     factor = network.config.factor
     worlds = World(assets), World(assets, size=factor * UNITS)
-    autoencoder = load(autoencoder_path, StorybookAutoencoder, AutoencoderConfig)
-    z, large = pairs(worlds, autoencoder, range(10**8, 10**8 + training.held_out_stills), "held_out")
-    held_out = decoded(autoencoder, z), _pixels(large)
-    z, large = pairs(worlds, autoencoder, range(3 * 10**8, 3 * 10**8 + training.scenes), "train")
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    done = 0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["done"]
-    while done < training.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * (0.02 + 0.49 * (1 + math.cos(math.pi * done / training.steps)))
-        torch.manual_seed(training.seed + done)
-        rng = np.random.default_rng((training.seed, done))
-        chosen = rng.choice(len(z), training.batch_size, replace=False)
-        half, high = training.batch_size // 2, _pixels(large[chosen])
-        noise = training.latent_noise * float(rng.random()) * torch.randn_like(z[chosen[:half]])
-        soft = blurred(F.avg_pool2d(high[half:], factor), float(rng.uniform(*training.blur)))
-        low = torch.cat([decoded(autoencoder, z[chosen[:half]] + noise), soft])
-        low, high = _crops(low, high, training, factor, rng)
-        with torch.autocast("cpu", torch.bfloat16):
+    z, large = pairs(worlds, autoencoder, range(3 * 10**8, 3 * 10**8 + scenes), "train")
+
+    def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
+        chosen = rng.choice(len(z), settings.batch_size, replace=False)
+        low, high = crops(*softened(autoencoder, z[chosen], pixels(large[chosen]), factor, rng), factor, rng)
+        with fast("cpu"):
             upscaled = network(low)
         # The median of an edge whose place is uncertain is still sharp. A loss on gradients would blur it.
-        loss = (upscaled.float() - high).abs().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        done += 1
-        _average(average, network, min(0.995, done / (done + 60)))
-        if done % training.checkpoint_steps == 0 or done == training.steps:
-            quality = psnr(average(held_out[0]), held_out[1])
-            log.info("%d of %d steps, loss %.4f, PSNR %.2f dB", done, training.steps, loss.item(), quality)
-            save(average, out, average.config, dtype=torch.float16, steps=str(done), psnr=f"{quality:.2f}")
-            tensors = dict(
-                network=network.state_dict(), average=average.state_dict(), optimizer=optimizer.state_dict(), done=done
-            )
-            torch.save(tensors, state_path)
-            if progress:
-                progress(done, training.steps, quality)
-    state_path.unlink(missing_ok=True)
-    return average.eval()
+        return (upscaled.float() - high).abs().mean()
+
+    checkpoint = out.with_name(out.name + ".ckpt")
+    average = fit(network, loss, settings, checkpoint=checkpoint, progress=progress)
+    z, large = pairs(worlds, autoencoder, range(10**8, 10**8 + 24), "held_out")
+    with torch.no_grad():
+        quality = psnr(average(decoded(autoencoder, z)), pixels(large))
+    save(average, out, average.config, dtype=torch.float16, psnr=f"{quality:.2f}")
+    checkpoint.unlink(missing_ok=True)
+    return average
+
+
+def softened(
+    autoencoder: StorybookAutoencoder, z: Tensor, high: Tensor, factor: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Small pictures and the large ones that they are of, half of them in each of two ways.
+
+    Decoded latents, with some noise for what a sampler leaves undone; and the truth made small and blurred, which says
+    cleanly what a sharp edge is.
+    """
+    half = len(z) // 2
+    noise = torch.from_numpy(rng.standard_normal(z[:half].shape, np.float32))
+    left_undone = decoded(autoencoder, z[:half] + LATENT_NOISE * rng.random() * noise)
+    soft = blurred(F.avg_pool2d(high[half:], factor), float(rng.uniform(*BLUR)))
+    return torch.cat([left_undone, soft]), high
+
+
+def crops(low: Tensor, high: Tensor, factor: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """The same parts of small pictures and of large ones."""
+    lows, highs = [], []
+    for _ in range(CROPS):
+        top, left = (int(value) for value in rng.integers(0, low.shape[-1] - CROP + 1, 2))
+        lows.append(low[..., top : top + CROP, left : left + CROP])
+        highs.append(high[..., factor * top : factor * (top + CROP), factor * left : factor * (left + CROP)])
+    return tuple(torch.cat(part).contiguous(memory_format=torch.channels_last) for part in (lows, highs))
 
 
 @torch.no_grad()
@@ -113,7 +90,7 @@ def pairs(
 ) -> tuple[Tensor, np.ndarray]:
     """Latents (n, c, h, w) of small pictures, and large pictures uint8 (n, H, W, 3) of the same scenes."""
     small, large = (np.concatenate([w.still(w.scene(seed, split)).frames for seed in seeds]) for w in worlds)
-    return torch.cat([autoencoder.encode(part) for part in _pixels(small).split(16)]), large
+    return torch.cat([autoencoder.encode(part) for part in pixels(small).split(16)]), large
 
 
 @torch.no_grad()
@@ -138,21 +115,6 @@ def psnr(images: Tensor, truth: Tensor) -> float:
     return float((10 * torch.log10(4 / (images.clamp(-1, 1) - truth).square().mean((1, 2, 3)))).mean())
 
 
-def _pixels(frames: np.ndarray) -> Tensor:
+def pixels(frames: np.ndarray) -> Tensor:
+    """uint8 (n, h, w, 3) -> (n, 3, h, w) in [-1, 1]."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _crops(low: Tensor, high: Tensor, training: UpscalerTraining, factor: int, rng) -> tuple[Tensor, Tensor]:
-    lows, highs = [], []
-    for _ in range(training.crops):
-        top, left = (int(value) for value in rng.integers(0, low.shape[-1] - training.crop + 1, 2))
-        lows.append(low[..., top : top + training.crop, left : left + training.crop])
-        up, across, side = factor * top, factor * left, factor * training.crop
-        highs.append(high[..., up : up + side, across : across + side])
-    return tuple(torch.cat(part).contiguous(memory_format=torch.channels_last) for part in (lows, highs))
-
-
-@torch.no_grad()
-def _average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    for kept, new in zip(average.parameters(), network.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
