@@ -35,7 +35,7 @@ class Costs:
     embed: float  # of that, in the network
     write: float  # a row
     row: float  # with its words, thumbnail and vectors
-    parts: float  # the second copy of its vectors, sorted
+    parts: float  # codes of its vectors, sorted
     known: float  # memory, while an update knows the clip
     compare: float  # a row with one centre of a part, in both vectors
 

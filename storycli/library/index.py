@@ -3,9 +3,10 @@
 Every change is one atomic version of the table, and all shots of a file are written in one change: whenever a run is
 killed, each file is in whole or not at all. The table says which encoder its vectors came from.
 
-A small table is searched exactly. In a large one the vectors are sorted into parts, and a search compares those of the
-nearest parts, exactly: sentences lie in another region of the space than clips, so codes fitted to clips would
-misjudge them.
+A small table is searched exactly. In a large one the vectors are sorted into parts, and a search first compares codes
+of one bit a dimension in the nearest parts, then the best of those exactly. The codes are of random directions (RaBitQ,
+Gao and Long 2024): sentences lie in another region of the space than clips, and codes fitted to clips would misjudge
+them.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ import filelock
 import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.index import FTS, IvfFlat
+from lancedb.index import FTS, IvfRq
 
 from storycli.errors import StoryError
 from storycli.story import Clip
@@ -32,9 +33,12 @@ SENTENCE = 384  # width of a sentence embedding
 KEEP_VERSIONS = timedelta(hours=1)  # for those who are reading one while it is replaced
 HALF = pa.float16()
 
-VECTORS = ("visual", "said")
+# What vectors are compared by. All are of length 1, but for the zeros of clips of which nothing is said: to these a
+# sentence has no angle. Parts by angle are of more equal sizes.
+VECTORS = {"visual": "cosine", "said": "dot"}
 EXACT = 100_000  # rows up to which all vectors are compared
-PROBES = 128  # parts that a search looks into, more than clips would need: tests/benchmarks/bench_search.py
+PROBES = 256  # parts that a search looks into, more than clips would need: tests/benchmarks/bench_search.py
+REFINE = 10  # times as many rows as are wanted are compared exactly
 SAMPLE, ROUNDS = 32, 10  # vectors a part by which the parts are found, and rounds of k-means
 CACHE = 2**28  # bytes of parts and word lists that stay in memory
 
@@ -188,13 +192,13 @@ class Index:
     def sort(self, count: int) -> None:
         """Sorts the vectors into ``count`` parts, if they are not; ``tidy`` then puts new rows into these.
 
-        An index is named by its column and its parts.
+        An index is named by its column, its codes and its parts.
         """
         there = {index.name: index.columns for index in self.table.list_indices()}
-        for column in VECTORS:
-            name = f"{column}_{count}"
+        for column, measure in VECTORS.items():
+            name = f"{column}_rq_{count}"
             if name not in there:
-                how = IvfFlat(distance_type="dot", num_partitions=count, sample_rate=SAMPLE, max_iterations=ROUNDS)
+                how = IvfRq(distance_type=measure, num_partitions=count, sample_rate=SAMPLE, max_iterations=ROUNDS)
                 self.table.create_index(column, config=how, name=name)
             for old in there:
                 if there[old] == [column] and old != name:
@@ -205,14 +209,17 @@ class Index:
     def nearest(
         self, column: str, vector: np.ndarray, count: int, where: str | None = None, *, exact: bool = False
     ) -> list[int]:
-        """The rows whose vector in ``column`` has the largest product with ``vector``, best first.
+        """The rows whose vector in ``column`` is the most like ``vector``, best first.
 
-        In a large table those of a few parts, or of as many as it takes to find ``count`` rows ``where`` something
-        holds; ``exact`` compares all.
+        In a large table those of some parts; where these have too few rows ``where`` something holds, and with
+        ``exact``, all are compared.
         """
-        query = self.table.search(vector, vector_column_name=column).distance_type("dot")
-        query = query.bypass_vector_index() if exact else query.minimum_nprobes(PROBES).maximum_nprobes(0)
-        return _rows(query, count, where, "_distance")
+        query = self.table.search(vector, vector_column_name=column).distance_type(VECTORS[column])
+        if exact:
+            return _rows(query.bypass_vector_index(), count, where, "_distance")
+        near = _rows(query.nprobes(PROBES).refine_factor(REFINE), count, where, "_distance")
+        too_few = where and len(near) < count
+        return self.nearest(column, vector, count, where, exact=True) if too_few else near
 
     def matching(self, text: str, count: int, where: str | None = None) -> list[int]:
         """The rows with the best full-text match in ``words``, best first."""
