@@ -1,13 +1,15 @@
 """Stories become plots offline: which events are found, and how each is told as text, query and prompt."""
 
 import hashlib
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from storycli import plots
-from storycli.english import wording
+from storycli.english import lexicon, wording
 from storycli.english.cast import Thing
 from storycli.english.events import Event, events
 from storycli.english.mentions import Mention
@@ -17,6 +19,7 @@ from storycli.world import words as world_words
 
 FOLDER = Path(__file__).parent / "stories"
 STORIES = [story for name in ("stories", "styles") for story in YAML(typ="safe").load(FOLDER / f"{name}.yaml")]
+LEXICON = tomllib.loads(Path(lexicon.__file__).with_suffix(".toml").read_text("utf-8"))
 TEDDY = Character(name="teddy", dir=Path("teddy"), class_word="teddy bear")
 
 
@@ -249,6 +252,30 @@ def test_an_actor_nobody_named_is_someone():
         text="Ran.", verb="run", mention=Mention((Thing("fox", "red fox", "animal"),), "a"), parts=(), words=frozenset()
     )
     assert wording.prompt(named, wording.Scene(), ()) == "a red fox running"
+
+
+# The words
+
+
+@pytest.mark.parametrize("name", [name for name in LEXICON if name != "motions"])
+def test_a_list_has_each_word_once_in_alphabetical_order(name):
+    rows = LEXICON[name].values() if isinstance(LEXICON[name], dict) else [LEXICON[name]]
+    assert all(row.split() == sorted(row.split()) for row in rows)
+    words = " ".join(rows).split()
+    assert len(words) == len(set(words))
+
+
+def test_every_list_goes_by_its_name():
+    assert {name.upper() for name in LEXICON} == {name for name in dir(lexicon) if re.fullmatch("[A-Z][A-Z_]+", name)}
+
+
+def test_no_noun_or_name_is_both_he_and_she():
+    assert not lexicon.MALE & lexicon.FEMALE
+    assert not lexicon.MALE_NAMES & lexicon.FEMALE_NAMES
+
+
+def test_places_stand_for_those_of_the_world():
+    assert set(lexicon.PLACES.values()) <= {*world_words.PLACES, ""}
 
 
 # One plot a line

@@ -4,8 +4,6 @@ from functools import lru_cache
 
 from storycli.english import lexicon
 
-UNCHANGED = frozenset(["burst", "cast", "cut", "hit", "let", "put", "set", "shut", "split", "spread", "thrust"])
-
 
 @lru_cache(maxsize=1)
 def parser():
@@ -33,7 +31,7 @@ def is_plural(word: str) -> bool:
 @lru_cache(maxsize=4096)
 def past_lemma(word: str) -> str:
     """Lemma of a past form ("swam": swim, "tumbled": tumble), or nothing."""
-    if word in UNCHANGED:
+    if word in lexicon.UNCHANGED:
         return word
     if exception := irregular("verb").get(word):
         return exception[0]

@@ -1,0 +1,133 @@
+"""What prompts and queries call the things of a story: heroes by their marks, people by their looks."""
+
+import re
+from collections.abc import Sequence
+
+from storycli.english import lexicon
+from storycli.english.cast import Thing, kind_of
+from storycli.english.mentions import Mention
+from storycli.story import Character
+from storycli.world import words as world_words
+
+OWN_WORDS = {name for hero in world_words.CORE.values() for name in hero.names}
+NAMED = OWN_WORDS | {name for hero in world_words.HELD_OUT.values() for name in hero.names}
+
+
+class Heroes:
+    """Names things as a prompt does: characters marked, people and objects by their nouns."""
+
+    def __init__(self, characters: Sequence[Character]):
+        self.characters = characters
+
+    def all_of(self, mention: Mention) -> str:
+        """Every thing of a mention, joined by "and"."""
+        return " and ".join(dict.fromkeys(self.one(thing, mention.article) for thing in mention.things)) or "someone"
+
+    def one(self, thing: Thing, article: str) -> str:
+        """One thing with its article."""
+        hero = hero_of(thing, self.characters)
+        if hero is not None:
+            return "a {" + hero.name + "}"
+        if thing.proper and thing.animate:
+            return _with_article(_looks(thing))
+        return self.plain(thing, article)
+
+    def plain(self, thing: Thing, article: str) -> str:
+        """A thing that is no hero and has no name of its own."""
+        words = thing.words
+        if thing.head in lexicon.KIN and not thing.plural:
+            words = " ".join([*words.split()[:-1], lexicon.KIN[thing.head]])
+        if thing.proper and thing.kind != "person":
+            return words
+        if thing.head in ("everyone", "everybody", "all", "some", "many", "most", "several", "others", "we"):
+            return "people"
+        if thing.head in ("someone", "somebody", "i", "you", "anyone", "anybody", "other", "another", "one", "both"):
+            words = "person" if words == thing.head else singular(words) if thing.head != "both" else words
+            return f"two {'people' if words == 'person' else words}" if thing.head == "both" else _with_article(words)
+        if article == "the" and not thing.animate:
+            return f"the {words}"
+        if thing.plural or words.split()[-1] in lexicon.MASS:
+            return words
+        if article in ("his", "her", "its", "their", "my", "our", "your") and thing.head in lexicon.BODY:
+            return f"{'its' if article not in ('his', 'her', 'their') else article} {words}"
+        if article == "" and not thing.animate:
+            return words
+        return _with_article(words)
+
+
+class Movers(Heroes):
+    """Names things as a query does: whoever common footage shows doing it."""
+
+    def one(self, thing: Thing, article: str) -> str:
+        hero = hero_of(thing, self.characters)
+        if hero is not None:
+            return self._anybody(hero, thing)
+        if thing.kind == "person" and thing.words not in OWN_WORDS and thing.head not in OWN_WORDS:
+            if thing.plural or thing.head in lexicon.GROUPS or thing.head == "we":
+                return "people"
+            common = lexicon.FOOTAGE.get(thing.head) or {"he": "man", "she": "woman"}.get(thing.gender, "person")
+            return _with_article("child" if thing.head in ("child", "baby", "kid", "toddler") else common)
+        if thing.kind == "animal" and not thing.plural:
+            return _with_article(lexicon.FOOTAGE.get(thing.head, thing.head))
+        if thing.kind == "person" and not thing.plural:
+            return _with_article(thing.head)
+        return self.plain(thing, article)
+
+    @staticmethod
+    def _anybody(hero: Character, thing: Thing) -> str:
+        kinds = [kind_of(word, False) for word in reversed((hero.class_word or hero.name).lower().split())]
+        kind, gender = next(
+            (found for found in (*kinds, (thing.kind, thing.gender)) if found[0] != "thing"), ("person", "")
+        )
+        if kind == "animal":
+            return "an animal"
+        return _with_article({"he": "man", "she": "woman"}.get(gender, "person"))
+
+
+def hero_of(thing: Thing, characters: Sequence[Character]) -> Character | None:
+    """The character that a thing of the story is, by name ("teddy") or by kind ("teddy bear", "the bear")."""
+    words = set(thing.words.lower().split()) | thing.names
+    for character in characters:
+        if character.name.lower() in words and not thing.plural:
+            return character
+    for character in characters:
+        kind = (character.class_word or "").lower().split()
+        if not kind or thing.plural or not {kind[-1], " ".join(kind)} & (thing.names | {thing.words}):
+            continue
+        nouns = set(thing.words.lower().split()[:-1]) & (lexicon.ANIMAL | lexicon.PERSON | {"polar", "toy"})
+        if nouns <= set(kind):
+            return character
+    return None
+
+
+def _looks(thing: Thing) -> str:
+    """What a person known by name looks like: the story's own word for them, a title, or man and woman."""
+    title = thing.words.lower().split()[0]
+    if thing.words.lower() in NAMED or title in NAMED:
+        return thing.words.lower() if thing.words.lower() in NAMED else title
+    if thing.head in lexicon.KIN:
+        return lexicon.KIN[thing.head]
+    if thing.kind == "animal" and thing.head in lexicon.ANIMAL:
+        return thing.head
+    if title != thing.head and title in lexicon.PERSON | lexicon.MALE | lexicon.FEMALE and len(title) > 3:
+        return title
+    return thing.looks or {"he": "man", "she": "woman"}.get(thing.gender, "person")
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if re.match(r'[aeio]|u(?!ni|s)', words) else 'a'} {words}"
+
+
+def singular(noun: str) -> str:
+    """ "friends": "friend"."""
+    for ending, replacement in (
+        ("ies", "y"),
+        ("men", "man"),
+        ("children", "child"),
+        ("sses", "ss"),
+        ("ches", "ch"),
+        ("s", ""),
+    ):
+        if noun.endswith(ending) and not noun.endswith("ss"):
+            return noun[: -len(ending)] + replacement
+    return noun
