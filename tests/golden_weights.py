@@ -1,4 +1,4 @@
-"""Deterministic weights for the full-size networks, as tests/goldens/README.md defines them."""
+"""Deterministic weights for the full-size networks, as the files beside the goldens were made with."""
 
 import json
 import zlib

@@ -16,6 +16,20 @@ def spans(path):
     return [(shot.span.start, shot.span.end) for shot in find_shots(path)]
 
 
+def phone_like(path, source):
+    """Its frames stored in their order, with a key frame each second at 24 a second, as phones do."""
+    return clips.remade(path, source, "-c:v", "libx264", "-bf", "0", "-g", "24", "-sc_threshold", "0")
+
+
+def stills(path, *lengths, rising=0):
+    """A video at 24 frames a second of grainy pictures that stand still, but for a brightness that rises."""
+    grain = np.random.default_rng(0).integers(0, 60, (len(lengths), 12, 16, 1), dtype=np.uint8)
+    parts = [np.broadcast_to((grain[n] + n % 2 * 150), (frames, 12, 16, 1)) for n, frames in enumerate(lengths)]
+    frames = np.concatenate(parts) + rising * np.arange(sum(lengths), dtype=np.uint8)[:, None, None, None]
+    video.write(path.with_suffix(".mkv"), frames.repeat(8, 1).repeat(8, 2).repeat(3, 3), 24)
+    return phone_like(path, path.with_suffix(".mkv"))
+
+
 def edited(path, *lengths, fps=12):
     """A video of parts that show different things."""
     parts = [library.moving(n, frames, (192, 144)) ^ (n % 2 * 255) for n, frames in enumerate(lengths)]
@@ -32,7 +46,8 @@ def test_a_frame_that_was_not_looked_at_beside_a_cut_is_of_neither_shot(tmp_path
 
 
 @pytest.mark.parametrize(
-    "encoding", [("-bf", "3"), ("-bf", "0"), ("-c:v", "libx265", "-x265-params", "log-level=none")]
+    "encoding",
+    [("-bf", "3"), ("-bf", "0"), ("-c:v", "libx265", "-x265-params", "log-level=none"), ("-c:v", "libsvtav1")],
 )
 def test_shots_of_any_encoding_keep_clear_of_the_cut(tmp_path, encoding):
     whole = edited(tmp_path / "v.mp4", 50, 70, fps=25)
@@ -95,6 +110,43 @@ def test_only_frames_that_others_need_are_decoded_and_they_keep_their_numbers(tm
     assert clips.numbers(np.stack([each.pixels((96, 64)) for each in looked])) == [each.index for each in looked]
 
 
+def test_three_pictures_stand_for_a_second_that_begins_as_the_next_one(tmp_path):
+    path = stills(tmp_path / "v.mp4", 96, rising=2)
+    few = list(decoding.walk(path, 12, lambda a, b: True))
+    assert [each.index for each in few] == [0, 2, 4, 24, 26, 28, 48, 50, 52, *range(72, 96, 2)]
+    brightness = [each.pixels((128, 96)).mean() for each in few]
+    assert np.diff(brightness) == pytest.approx(2 * np.diff([each.index for each in few]), abs=1)
+
+
+def test_all_frames_pass_by_where_the_next_second_begins_otherwise(tmp_path):
+    path = stills(tmp_path / "v.mp4", 96)
+    asked = []
+    walked = decoding.walk(path, 12, lambda a, b: asked.append((a.index, b.index)))
+    assert [each.index for each in walked] == list(range(0, 96, 2))
+    assert asked == [(4, 24), (28, 48), (52, 72)]
+
+
+def test_nothing_is_passed_over_where_frames_are_stored_out_of_order(tmp_path):
+    path = clips.remade(tmp_path / "w.mp4", stills(tmp_path / "v.mp4", 96), "-c:v", "libx264", "-bf", "3", "-g", "24")
+    assert np.diff([each.index for each in decoding.walk(path, 12, lambda a, b: True)]).max() <= 4
+
+
+@pytest.mark.parametrize("lengths", [(41, 79), (48, 72), (30, 12, 78)])
+def test_cuts_are_found_among_frames_that_are_mostly_passed_over(tmp_path, lengths):
+    """Between two key frames, at one, and two of them between the same key frames, so that both show the same."""
+    path = stills(tmp_path / "v.mp4", *lengths)
+    edges = np.cumsum([0, *lengths])
+    assert len(list(shots.seen(path, video.probe(path)))) < sum(lengths) / 2 - 9
+    assert spans(path) == [(start + start % 2, end) for start, end in zip(edges, edges[1:], strict=False)]
+
+
+def test_frames_of_a_shot_that_is_mostly_passed_over_are_a_second_from_the_wanted_at_most(tmp_path):
+    (shot,) = find_shots(stills(tmp_path / "v.mp4", 216))
+    wanted = [27, 81, 135, 189]
+    assert max(abs(kept.index - want) for kept, want in zip(shot.nearest(wanted), wanted, strict=True)) <= 24
+    assert 8 <= len(shot.pictures) <= shots.KEPT
+
+
 def test_a_variable_rate_counts_by_the_clock(tmp_path):
     slow = "setpts='round(if(lt(N,20),N,20+(N-20)*3)/10/TB)'"
     path = clips.ramp(tmp_path / "v.mp4", "-vf", slow, "-fps_mode", "vfr")
@@ -102,14 +154,16 @@ def test_a_variable_rate_counts_by_the_clock(tmp_path):
     assert shot.span.seconds == pytest.approx(8)
 
 
-def test_damage_in_the_middle_is_found(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (30, 64, 64, 3), dtype=np.uint8)
-    video.write(tmp_path / "v.mp4", noise, 8)
-    data = bytearray((tmp_path / "v.mp4").read_bytes())
+@pytest.mark.parametrize("fps", [8, 24])
+def test_damage_in_the_middle_is_found(tmp_path, fps):
+    noise = np.random.default_rng(0).integers(0, 255, (90, 64, 64, 3), dtype=np.uint8)
+    video.write(tmp_path / "v.mp4", noise, fps)
+    path = phone_like(tmp_path / "w.mp4", tmp_path / "v.mp4")
+    data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 2] = np.random.default_rng(0).bytes(len(data) // 2 - len(data) // 3)
-    (tmp_path / "v.mp4").write_bytes(data)
+    path.write_bytes(data)
     with pytest.raises(StoryError, match=r"is damaged: \d+ of \d+ frames"):
-        spans(tmp_path / "v.mp4")
+        spans(path)
 
 
 def test_motion_and_shake_are_told_apart():
@@ -119,7 +173,7 @@ def test_motion_and_shake_are_told_apart():
 
     still, pan, shaken = drift([0] * 12), drift([2] * 12), drift([2, -2] * 6)
     motion = [shots.movement(looks)[0].mean() for looks in (still, pan, shaken)]
-    jerk = [shots.jerk(shots.movement(looks)[1]) for looks in (still, pan, shaken)]
+    jerk = [shots.jerk(shots.movement(looks)[1], np.full(11, True)) for looks in (still, pan, shaken)]
     assert motion[0] == 0 and motion[1] > 0.5 and motion[2] > 0.5
     assert jerk[0] < 0.1 and jerk[1] < 0.1 and jerk[2] > 1
 
@@ -132,6 +186,17 @@ def test_motion_is_measured_by_the_clock_whatever_the_rate(tmp_path):
         video.write(tmp_path / f"{fps}.mp4", frames, fps)
     slow, fast = (next(find_shots(tmp_path / f"{fps}.mp4")).span.motion for fps in (12, 24))
     assert fast == pytest.approx(slow, rel=0.1)
+
+
+def test_motion_is_measured_only_between_frames_with_nothing_passed_over(tmp_path):
+    assert shots.neighbours([0, 2, 4, 24, 26, 29]).tolist() == [True, True, False, True, True]
+    picture = library.moving(1, frames=1, size=(512, 48))[0] // 8 + 100
+    frames = np.stack([np.roll(picture, i, axis=1)[:, :128] for i in range(120)])
+    video.write(tmp_path / "v.mp4", frames, 24, crf=4)
+    paths = tmp_path / "v.mp4", phone_like(tmp_path / "w.mp4", tmp_path / "v.mp4")
+    assert [len(list(shots.seen(path, video.probe(path)))) < 30 for path in paths] == [False, True]
+    whole, passed_over = (next(find_shots(path)).span.motion for path in paths)
+    assert passed_over == pytest.approx(whole, rel=0.1)
 
 
 def test_a_thumbnail_is_small_and_keeps_proportions(tmp_path):

@@ -42,13 +42,16 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A span, and whole frames of it at even distances: all of a short one, 9 to 16 of a long one."""
+    """A span, and whole frames spread over it: all of a short one, up to 16 of a long one."""
 
     span: Span
     pictures: tuple[Picture, ...]
 
     def nearest(self, indices: Sequence[int]) -> list[Picture]:
-        """The kept frames nearest to some frames of the video, a sixteenth of the shot from them at most."""
+        """The kept frames nearest to some frames of the video.
+
+        A sixteenth of the shot from them at most, or a second where key frames are dense and little changes.
+        """
         return [min(self.pictures, key=lambda kept: abs(kept.index - index)) for index in indices]
 
 
@@ -61,15 +64,14 @@ class Reel:
     indices: list[int] = field(default_factory=list)
     looks: list[np.ndarray] = field(default_factory=list)  # grey
     kept: list[Picture] = field(default_factory=list)
-    apart: int = 1  # looks from one kept frame to the next
+    apart: int = 1  # frames from one kept frame to the next, at least
 
     def add(self, picture: Picture, look: np.ndarray) -> None:
-        """Takes the next frame in. When too many are kept, every second one is dropped."""
-        if len(self.looks) % self.apart == 0:
-            self.kept.append(picture)
-        if len(self.kept) > KEPT:
-            del self.kept[1::2]
+        """Takes the next frame in. When too many are kept, those are dropped that lie close to the one before."""
+        self.kept = spread([*self.kept, picture], self.apart)
+        while len(self.kept) > KEPT:
             self.apart *= 2
+            self.kept = spread(self.kept, self.apart)
         self.indices.append(picture.index)
         self.looks.append(look)
         self.end = picture.index + 1
@@ -78,14 +80,24 @@ class Reel:
         """What is told of the shot when it is over."""
         seconds = np.diff(found.times[self.indices])
         motion, shift = movement(np.stack(self.looks))
+        near = neighbours(self.indices)
         span = Span(
             start=self.start,
             end=self.end,
             seconds=lasts(found, self.start, self.end),
-            motion=float(motion.sum() / seconds.sum() / WIDTH) if len(motion) else 0.0,
-            shake=jerk(shift / seconds[:, None] / WIDTH),
+            motion=float(motion[near].sum() / seconds[near].sum() / WIDTH) if near.any() else 0.0,
+            shake=jerk(shift / seconds[:, None] / WIDTH, near),
         )
         return Shot(span, tuple(self.kept))
+
+
+def spread(pictures: list[Picture], apart: int) -> list[Picture]:
+    """The pictures without those that lie less than ``apart`` frames after the one kept before."""
+    kept: list[Picture] = []
+    for picture in pictures:
+        if not kept or picture.index - kept[-1].index >= apart:
+            kept.append(picture)
+    return kept
 
 
 def find_shots(path: Path) -> Iterator[Shot]:
@@ -124,20 +136,31 @@ def reels(path: Path, found: Scan) -> Iterator[Reel]:
 
 
 def seen(path: Path, info: VideoInfo) -> Iterator[tuple[Picture, np.ndarray, bool]]:
-    """Frames at even distances, a grey look (h, w) at each, and whether a shot begins with it."""
+    """Frames, a grey look (h, w) at each, and whether a shot begins with it."""
     detector = AdaptiveDetector(min_scene_len=2)
     size = WIDTH, round(WIDTH / np.clip(info.width / info.height, NARROW, WIDE))
     undecided: deque[tuple[Picture, np.ndarray]] = deque()
     cuts: set[int] = set()
-    for picture in walk(path, LOOKS):
+
+    def alike(a: Picture, b: Picture) -> bool:
+        """Whether the detector would see no cut from one to the other, whatever comes before and after."""
+        hues = (cv2.cvtColor(coloured(each.glance(size)), cv2.COLOR_BGR2HSV) for each in (a, b))
+        return cv2.absdiff(*hues).mean() < detector.min_content_val
+
+    for picture in walk(path, LOOKS, alike):
         look = picture.glance(size)
         undecided.append((picture, look[..., 0]))
-        found = detector.process_frame(FrameTimecode(picture.index, info.fps), cv2.cvtColor(look, cv2.COLOR_YCrCb2BGR))
+        found = detector.process_frame(FrameTimecode(picture.index, info.fps), coloured(look))
         cuts.update(cut.frame_num for cut in found)
         if len(undecided) > detector.event_buffer_length:
             picture, look = undecided.popleft()
             yield picture, look, picture.index in cuts
     yield from ((picture, look, picture.index in cuts) for picture, look in undecided)
+
+
+def coloured(look: np.ndarray) -> np.ndarray:
+    """A look as PySceneDetect wants it, uint8 BGR (h, w, 3)."""
+    return cv2.cvtColor(look, cv2.COLOR_YCrCb2BGR)
 
 
 def lasts(found: Scan, start: int, end: int) -> float:
@@ -167,9 +190,16 @@ def movement(looks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return motion, shift[..., 0]
 
 
-def jerk(velocity: np.ndarray) -> float:
-    """The mean change of the camera's movement (f, 2); a steady pan has none."""
-    return float(np.linalg.norm(np.diff(velocity, axis=0), axis=1).mean()) if len(velocity) > 1 else 0.0
+def neighbours(indices: list[int]) -> np.ndarray:
+    """From which looks to the next (f - 1,) movement can be measured: no frames were passed over there."""
+    gaps = np.diff(indices)
+    return gaps <= 2 * np.median(gaps) if len(gaps) else gaps.astype(bool)
+
+
+def jerk(velocity: np.ndarray, near: np.ndarray) -> float:
+    """The mean change of the camera's movement (f, 2), where it is ``near`` (f,); a steady pan has none."""
+    changes = np.linalg.norm(np.diff(velocity, axis=0), axis=1)[near[1:] & near[:-1]]
+    return float(changes.mean()) if len(changes) else 0.0
 
 
 def look(frames: np.ndarray) -> int:

@@ -1,7 +1,8 @@
 """How frames come out of a file: some of them by seeking, or all of them in their order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import av
@@ -13,7 +14,10 @@ from storycli.media.ffmpeg import argument
 from storycli.media.probe import REPLACE_HINT, Scan, moving_picture, opened, scan
 
 MISSING_FRAMES = 0.1  # the share of broken frames that a decoder may paper over
-SKIPPING = frozenset({"h264", "hevc"})  # codecs in which frames that no other one needs can be left out
+# Codecs in which frames that no other one needs can be left out.
+SKIPPING = frozenset({"h264", "hevc", "libdav1d"})
+DENSE = 2.0  # seconds from key frame to key frame, at most, as phones and cameras write them
+BEGINNING = 3  # pictures that stand for the frames from one key frame to the next; to tell how movement changes takes 3
 PLANES = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})  # of one byte a sample
 SAME_MOMENT = 1e-3  # seconds
 
@@ -48,6 +52,9 @@ class Picture:
         return np.rot90(np.dstack([channels[k] for k in (0, 2, 1)]), turns)
 
 
+Alike = Callable[[Picture, Picture], bool]
+
+
 def thin(plane: av.video.plane.VideoPlane, size: tuple[int, int]) -> np.ndarray:
     """A plane without the rows and columns that a picture of ``size`` can do without."""
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
@@ -61,56 +68,111 @@ def upright(frame: av.VideoFrame, size: tuple[int, int], converter: VideoReforma
     return np.rot90(picture.to_ndarray(), turns)
 
 
-def walk(path: Path, a_second: float) -> Iterator[Picture]:
-    """About ``a_second`` frames a second of a video from its beginning to its end; one frame is in memory at a time.
+def walk(path: Path, a_second: float, alike: Alike | None = None) -> Iterator[Picture]:
+    """About ``a_second`` frames a second of a video from its beginning to its end; a few are in memory at a time.
 
     All frames of a video that has no more than that. Of others, those that no frame is predicted from are not even
-    decoded where the codec tells them apart, so the distances vary a little. Raises StoryError when more than a tenth
-    of what was decoded is broken.
+    decoded where the codec tells them apart, so the distances vary a little. Where key frames are dense, three pictures
+    stand for those from one key frame to the next if ``alike`` says that the third shows what the next key frame does.
+    Raises StoryError when more than a tenth of what was decoded is broken.
     """
     found = scan(path)
     step = max(1, round(found.info.fps / a_second))
-    converter, due, seen, broken = VideoReformatter(), 0, 0, 0
-    for index, frame in _decoded(path, found, skipping=step > 1):
-        seen += 1
-        if frame is None or frame.is_corrupt:
-            broken += 1
-        elif index >= due:
-            due = index + step
-            yield Picture(index, frame, converter)
+    due, seen, broken = 0, 0, 0
+    try:
+        for picture in _decoded(path, found, step, alike):
+            seen += 1
+            if picture is None or picture.frame.is_corrupt:
+                broken += 1
+            elif picture.index >= due:
+                due = picture.index + step
+                yield picture
+    except av.FFmpegError as error:
+        raise StoryError(f"{path} is damaged after frame {max(0, due - step)}", REPLACE_HINT) from error
     if broken > MISSING_FRAMES * seen or not seen:
         raise StoryError(f"{path} is damaged: {broken} of {seen} frames cannot be decoded", REPLACE_HINT)
 
 
-def _decoded(path: Path, found: Scan, *, skipping: bool) -> Iterator[tuple[int, av.VideoFrame | None]]:
-    """(number, frame) in order; None for what cannot be decoded."""
-    last = -1
-    try:
-        with opened(path) as container:
-            stream = moving_picture(path, container)
-            stream.thread_type = "NONE"  # others decode beside
-            if skipping and found.origin is not None and found.info.codec in SKIPPING:
+def _decoded(path: Path, found: Scan, step: int, alike: Alike | None) -> Iterator[Picture | None]:
+    """The frames that a walk may want of which about each ``step``-th; None for what cannot be decoded."""
+    with opened(path) as container:
+        stream = moving_picture(path, container)
+        stream.thread_type = "NONE"  # others decode beside
+        packets = container.demux(stream)
+        in_groups = alike and step > 1 and found.longest_group <= DENSE * found.info.fps
+        # Unsmoothed edges are not seen at the size of a look, but frames predicted from them are worse and worse until
+        # the next key frame; few are predicted from bidirectional ones.
+        stream.codec_context.options = {"skip_loop_filter": "all" if in_groups else "bidir"}
+        if in_groups:
+            yield from _by_group(packets, stream, found, step, alike)
+        else:
+            if step > 1 and found.origin is not None and found.info.codec in SKIPPING:
                 stream.codec_context.skip_frame = "NONREF"
-            for packet in container.demux(stream):
-                try:
-                    frames = packet.decode()
-                except av.FFmpegError:
-                    yield last, None
-                    continue
-                for frame in frames:
-                    number = _number(frame, found, last)
-                    if last < number < found.info.num_frames:
-                        last = number
-                        yield number, frame
-    except av.FFmpegError as error:
-        raise StoryError(f"{path} is damaged after frame {max(0, last)}", REPLACE_HINT) from error
+            yield from _pictures(packets, stream, found)
 
 
-def _number(frame: av.VideoFrame, found: Scan, last: int) -> int:
+def _by_group(
+    packets: Iterator[av.Packet], stream: av.VideoStream, found: Scan, step: int, alike: Alike
+) -> Iterator[Picture | None]:
+    """The beginning of each group of frames, then all of it where there may be a cut before the next group."""
+
+    def beginning(group: list[av.Packet]) -> list[Picture | None]:
+        few = group[: (BEGINNING - 1) * step + 1]
+        return list(islice(_pictures([*few, None], stream, found), 0, None, step))
+
+    begun = ((group, beginning(group)) for group in _groups(packets))
+    for (group, pictures), following in pairwise(chain(begun, [None])):
+        yield from pictures
+        if following is None or _may_cut(group, pictures, following[1], alike):
+            yield from _pictures([*group, None], stream, found)
+
+
+def _groups(packets: Iterator[av.Packet]) -> Iterator[list[av.Packet]]:
+    """Each key frame with the frames that follow it."""
+    group: list[av.Packet] = []
+    for packet in packets:
+        if packet.is_keyframe and group:
+            yield group
+            group = []
+        if packet.size:
+            group.append(packet)
+    yield group
+
+
+def _may_cut(
+    group: list[av.Packet], pictures: list[Picture | None], following: list[Picture | None], alike: Alike
+) -> bool:
+    """Whether there may be a cut between the ``pictures`` that a group begins with and the ``following`` group.
+
+    What is new takes as much to store as a key frame, even if the old comes back before the next one.
+    """
+    surprise = max((packet.size for packet in group[1:]), default=0)
+    across = [*pictures[-1:], *following[:1]]
+    return 2 * surprise > group[0].size or len(across) < 2 or None in across or not alike(*across)
+
+
+def _pictures(packets: Iterable[av.Packet | None], stream: av.VideoStream, found: Scan) -> Iterator[Picture | None]:
+    """The frames in packets, of which the first is a key frame; None for what cannot be decoded."""
+    converter, last = VideoReformatter(), -1
+    stream.codec_context.flush_buffers()
+    for packet in packets:
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.FFmpegError:
+            yield None
+            continue
+        for frame in frames:
+            number = _number(frame, stream, found, last)
+            if last < number < found.info.num_frames:
+                last = number
+                yield Picture(number, frame, converter)
+
+
+def _number(frame: av.VideoFrame, stream: av.VideoStream, found: Scan, last: int) -> int:
     """Which frame of the video this is, by its time where the file has a clock."""
     if found.origin is None or frame.pts is None:
         return last + 1
-    seconds = float((frame.pts - found.origin) * frame.time_base)
+    seconds = float((frame.pts - found.origin) * stream.time_base)
     number = int(np.searchsorted(found.times, seconds - SAME_MOMENT))
     return number if number < len(found.times) and abs(found.times[number] - seconds) < SAME_MOMENT else -1
 

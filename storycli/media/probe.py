@@ -5,12 +5,14 @@ PyAV reads every packet but decodes only one frame, so an hour of video takes ab
 
 import contextlib
 import functools
+import math
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -42,6 +44,16 @@ class VideoInfo:
     pixel_format: str
 
 
+class Stored(NamedTuple):
+    """A frame as the file stores it; moments are in the unit of the file, which may only guess them."""
+
+    begins: int | None
+    lasts: int
+    clock: bool  # whether the file says when the frame is shown, or only when to decode it
+    hidden: bool  # by an edit list
+    key: bool  # decodable without others
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """A whole file read once without decoding it."""
@@ -49,6 +61,7 @@ class Scan:
     info: VideoInfo
     times: np.ndarray  # (f,) seconds at which each frame appears, from 0
     origin: int | None  # the first of them as the file counts; None when it has no clock
+    longest_group: float  # frames from a key frame to the next, at most; infinite where frames are stored out of order
     seekable: bool  # by decord: not MPEG streams, hidden frames of an edit list, or members of a shard
 
 
@@ -105,7 +118,8 @@ def moving_picture(path: Path, container: av.container.InputContainer) -> av.Vid
 def _described(path: Path, container: av.container.InputContainer, frame: av.VideoFrame) -> Scan:
     """Read all packets; ``frame`` is the first one, decoded."""
     stream = moving_picture(path, container)
-    begins, origin, duration, hidden = _frame_times(path, container, stream)
+    stored = _stored(path, container, stream)
+    begins, origin, duration = _frame_times(stored, stream)
     gaps = np.diff(begins)
     variable = len(gaps) > 1 and float(np.ptp(gaps)) > max(CLOCK_ROUNDING, 0.05 * float(np.median(gaps)))
     rotation = round(frame.rotation / 90) * 90 % 360
@@ -123,30 +137,44 @@ def _described(path: Path, container: av.container.InputContainer, frame: av.Vid
         pixel_format=frame.format.name,
     )
     streaming = container.format.name in ("mpeg", "mpegts")
-    return Scan(info, begins, origin, seekable=not (hidden or streaming or shards.is_member(path)))
+    hidden = any(frame.hidden for frame in stored)
+    seekable = not (hidden or streaming or shards.is_member(path))
+    return Scan(info, begins, origin, _longest_group(stored), seekable)
 
 
-def _frame_times(
-    path: Path, container: av.container.InputContainer, stream: av.VideoStream
-) -> tuple[np.ndarray, int | None, float, int]:
-    """Return when each frame appears, the first moment as the file counts, how long all last, how many are hidden."""
-    packets, last_second, clock = [], 0.0, True
+def _stored(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> list[Stored]:
+    """Read the frames' packets in the order of the file. Raises StoryError when the file is cut off."""
+    stored, last_second = [], 0.0
     for packet in container.demux():
         begins = packet.dts if packet.pts is None else packet.pts
+        lasts = packet.duration or 0
         if packet.size and begins is not None:
-            last_second = max(last_second, float((begins + (packet.duration or 0)) * packet.time_base))
+            last_second = max(last_second, float((begins + lasts) * packet.time_base))
         if packet.size and packet.stream_index == stream.index:
-            packets.append((begins, packet.duration or 0, packet.is_discard))
-            clock = clock and packet.pts is not None
-    _check_complete(path, container, stream, len(packets), last_second)
-    shown = [(begins, lasts) for begins, lasts, discard in packets if not discard]
+            stored.append(Stored(begins, lasts, packet.pts is not None, packet.is_discard, packet.is_keyframe))
+    _check_complete(path, container, stream, len(stored), last_second)
+    return stored
+
+
+def _frame_times(stored: list[Stored], stream: av.VideoStream) -> tuple[np.ndarray, int | None, float]:
+    """Return when each frame that is shown appears, the first moment as the file counts, and how long all last."""
+    shown = [frame for frame in stored if not frame.hidden]
     frame_time = float(1 / _nominal_rate(stream))
-    if any(begins is None for begins, _ in shown):  # a raw stream has no clock
-        return np.arange(len(shown)) * frame_time, None, len(shown) * frame_time, 0
+    if any(frame.begins is None for frame in shown):  # a raw stream has no clock
+        return np.arange(len(shown)) * frame_time, None, len(shown) * frame_time
     shown.sort()
-    times = np.array([float((begins - shown[0][0]) * stream.time_base) for begins, _ in shown])
-    last_frame = float(shown[-1][1] * stream.time_base) or frame_time
-    return times, shown[0][0] if clock else None, float(times[-1]) + last_frame, len(packets) - len(shown)
+    times = np.array([float((frame.begins - shown[0].begins) * stream.time_base) for frame in shown])
+    last_frame = float(shown[-1].lasts * stream.time_base) or frame_time
+    clock = all(frame.clock for frame in stored)
+    return times, shown[0].begins if clock else None, float(times[-1]) + last_frame
+
+
+def _longest_group(stored: list[Stored]) -> float:
+    """Return the most frames from a key frame to the next, or infinity where frames are stored out of order."""
+    begins = [frame.begins for frame in stored]
+    in_order = all(frame.clock for frame in stored) and begins == sorted(begins)
+    keys = np.flatnonzero([*(frame.key for frame in stored), True])
+    return float(np.diff(keys).max()) if in_order and keys[0] == 0 else math.inf
 
 
 def _nominal_rate(stream: av.VideoStream) -> Fraction:

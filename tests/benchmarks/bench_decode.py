@@ -28,7 +28,7 @@ from models.frozen_in_time import PUBLISHED, STORYBOOK, FrozenInTime, FrozenInTi
 from storycli import cluster
 from storycli.library.shots import find_shots
 from storycli.library.sources import Source, find
-from storycli.media import ffmpeg
+from storycli.media import ffmpeg, probe
 from storycli.media.probe import scan
 
 FRAMES = 4
@@ -39,7 +39,7 @@ MADE = {  # name: size, frames a second, seconds of each scene, scenes, how it i
     "hd.mp4": ("1280x720", 30, 10, 1, ("-c:v", "libx264")),
     "edited.mp4": ("1280x720", 25, 5, 4, ("-c:v", "libx264")),
     "webm.webm": ("854x480", 25, 6, 1, ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8")),
-    "phone.mp4": ("1920x1080", 30, 8, 1, ("-c:v", "libx264", "-bf", "0", "-g", "30")),
+    "phone.mp4": ("1920x1080", 30, 8, 1, ("-c:v", "libx264", "-bf", "0", "-g", "30", "-sc_threshold", "0")),
     "hevc.mp4": ("1920x1080", 30, 6, 1, ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=0")),
 }
 
@@ -77,6 +77,7 @@ def with_opencv(path: Path, shots: Picks | None = None) -> int:
 
 def with_one_pass(path: Path) -> Picks:
     """Ours: the shots, after frames of each were made pixels."""
+    probe._scan_once.cache_clear()  # of an earlier round
     info = scan(path).info
     scale = SIDE / min(info.width, info.height)
     size = round(info.width * scale), round(info.height * scale)
