@@ -1,7 +1,7 @@
 """How frames come out of a file: some of them by seeking, or all of them in their order."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from storycli.media.ffmpeg import argument
 from storycli.media.probe import REPLACE_HINT, Scan, moving_picture, opened, scan
 
 MISSING_FRAMES = 0.1  # the share of broken frames that a decoder may paper over
-# Codecs in which frames that no other one needs can be left out.
-SKIPPING = frozenset({"h264", "hevc", "libdav1d"})
-DENSE = 2.0  # seconds from key frame to key frame, at most, as phones and cameras write them
-BEGINNING = 3  # pictures that stand for the frames from one key frame to the next; to tell how movement changes takes 3
+SKIPPING = frozenset({"h264", "hevc", "libdav1d"})  # codecs in which frames that no other one needs can be left out
+DENSE = 2.0  # seconds from key frame to key frame, at most, as phones write them
+BEGINNING = 3  # pictures, the fewest that show how movement changes
 PLANES = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"})  # of one byte a sample
 SAME_MOMENT = 1e-3  # seconds
 
@@ -72,9 +71,9 @@ def walk(path: Path, a_second: float, alike: Alike | None = None) -> Iterator[Pi
     """About ``a_second`` frames a second of a video from its beginning to its end; a few are in memory at a time.
 
     All frames of a video that has no more than that. Of others, those that no frame is predicted from are not even
-    decoded where the codec tells them apart, so the distances vary a little. Where key frames are dense, three pictures
-    stand for those from one key frame to the next if ``alike`` says that the third shows what the next key frame does.
-    Raises StoryError when more than a tenth of what was decoded is broken.
+    decoded where the codec tells them apart, so the distances vary a little. Where key frames are dense, one and two
+    frames more stand for all up to the next key frame if ``alike`` says that the last of them shows what that one does
+    and no frame in between is hard to predict. Raises StoryError when more than a tenth of what was decoded is broken.
     """
     found = scan(path)
     step = max(1, round(found.info.fps / a_second))
@@ -94,40 +93,67 @@ def walk(path: Path, a_second: float, alike: Alike | None = None) -> Iterator[Pi
 
 
 def _decoded(path: Path, found: Scan, step: int, alike: Alike | None) -> Iterator[Picture | None]:
-    """The frames that a walk may want of which about each ``step``-th; None for what cannot be decoded."""
+    """What a walk needs of which it takes each ``step``-th frame; None for what cannot be decoded."""
     with opened(path) as container:
         stream = moving_picture(path, container)
         stream.thread_type = "NONE"  # others decode beside
-        packets = container.demux(stream)
         in_groups = alike and step > 1 and found.longest_group <= DENSE * found.info.fps
-        # Unsmoothed edges are not seen at the size of a look, but frames predicted from them are worse and worse until
-        # the next key frame; few are predicted from bidirectional ones.
+        # Edges that are not smoothed do not show in small pictures. But what is predicted from them grows worse from
+        # frame to frame until the next key frame; nothing much is predicted from bidirectional frames.
         stream.codec_context.options = {"skip_loop_filter": "all" if in_groups else "bidir"}
-        if in_groups:
-            yield from _by_group(packets, stream, found, step, alike)
-        else:
-            if step > 1 and found.origin is not None and found.info.codec in SKIPPING:
-                stream.codec_context.skip_frame = "NONREF"
-            yield from _pictures(packets, stream, found)
+        if step > 1 and not in_groups and found.origin is not None and found.info.codec in SKIPPING:
+            stream.codec_context.skip_frame = "NONREF"
+        decoder, packets = Decoder(stream, found), container.demux(stream)
+        yield from decoder.by_group(packets, step, alike) if in_groups else decoder.pictures(packets)
 
 
-def _by_group(
-    packets: Iterator[av.Packet], stream: av.VideoStream, found: Scan, step: int, alike: Alike
-) -> Iterator[Picture | None]:
-    """The beginning of each group of frames, then all of it where there may be a cut before the next group."""
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Packets become pictures."""
 
-    def beginning(group: list[av.Packet]) -> list[Picture | None]:
+    stream: av.VideoStream
+    found: Scan
+    converter: VideoReformatter = field(default_factory=VideoReformatter)
+
+    def pictures(self, packets: Iterable[av.Packet | None]) -> Iterator[Picture | None]:
+        """The frames in packets, the first of which is a key frame; None for what cannot be decoded."""
+        last = -1
+        self.stream.codec_context.flush_buffers()
+        for packet in packets:
+            try:
+                frames = self.stream.codec_context.decode(packet)
+            except av.FFmpegError:
+                yield None
+                continue
+            for frame in frames:
+                number = self.number(frame, last)
+                if last < number < self.found.info.num_frames:
+                    last = number
+                    yield Picture(number, frame, self.converter)
+
+    def number(self, frame: av.VideoFrame, last: int) -> int:
+        """Which frame of the video this is, by its time where the file has a clock; -1 for a hidden one."""
+        if self.found.origin is None or frame.pts is None:
+            return last + 1
+        times = self.found.times
+        seconds = float((frame.pts - self.found.origin) * self.stream.time_base)
+        number = int(np.searchsorted(times, seconds - SAME_MOMENT))
+        return number if number < len(times) and abs(times[number] - seconds) < SAME_MOMENT else -1
+
+    def by_group(self, packets: Iterator[av.Packet], step: int, alike: Alike) -> Iterator[Picture | None]:
+        """How each key frame goes on, and then all up to the next one where there may be a cut in between."""
+        begun = ((group, self.beginning(group, step)) for group in groups(packets))
+        for (group, pictures), following in pairwise(chain(begun, [None])):
+            yield from pictures
+            if following is None or may_cut(group, pictures, following[1], alike):
+                yield from self.pictures([*group, None])
+
+    def beginning(self, group: list[av.Packet], step: int) -> list[Picture | None]:
         few = group[: (BEGINNING - 1) * step + 1]
-        return list(islice(_pictures([*few, None], stream, found), 0, None, step))
-
-    begun = ((group, beginning(group)) for group in _groups(packets))
-    for (group, pictures), following in pairwise(chain(begun, [None])):
-        yield from pictures
-        if following is None or _may_cut(group, pictures, following[1], alike):
-            yield from _pictures([*group, None], stream, found)
+        return list(islice(self.pictures([*few, None]), 0, None, step))
 
 
-def _groups(packets: Iterator[av.Packet]) -> Iterator[list[av.Packet]]:
+def groups(packets: Iterator[av.Packet]) -> Iterator[list[av.Packet]]:
     """Each key frame with the frames that follow it."""
     group: list[av.Packet] = []
     for packet in packets:
@@ -139,42 +165,17 @@ def _groups(packets: Iterator[av.Packet]) -> Iterator[list[av.Packet]]:
     yield group
 
 
-def _may_cut(
+def may_cut(
     group: list[av.Packet], pictures: list[Picture | None], following: list[Picture | None], alike: Alike
 ) -> bool:
-    """Whether there may be a cut between the ``pictures`` that a group begins with and the ``following`` group.
+    """Whether there may be a cut between the ``pictures`` that a group begins with and those of the next one.
 
-    What is new takes as much to store as a key frame, even if the old comes back before the next one.
+    A frame that shows something new takes about as much to store as a key frame, and others a third of that: so it
+    is noticed even if the old comes back before the next key frame.
     """
-    surprise = max((packet.size for packet in group[1:]), default=0)
+    new = 2 * max((packet.size for packet in group[1:]), default=0) > group[0].size
     across = [*pictures[-1:], *following[:1]]
-    return 2 * surprise > group[0].size or len(across) < 2 or None in across or not alike(*across)
-
-
-def _pictures(packets: Iterable[av.Packet | None], stream: av.VideoStream, found: Scan) -> Iterator[Picture | None]:
-    """The frames in packets, of which the first is a key frame; None for what cannot be decoded."""
-    converter, last = VideoReformatter(), -1
-    stream.codec_context.flush_buffers()
-    for packet in packets:
-        try:
-            frames = stream.codec_context.decode(packet)
-        except av.FFmpegError:
-            yield None
-            continue
-        for frame in frames:
-            number = _number(frame, stream, found, last)
-            if last < number < found.info.num_frames:
-                last = number
-                yield Picture(number, frame, converter)
-
-
-def _number(frame: av.VideoFrame, stream: av.VideoStream, found: Scan, last: int) -> int:
-    """Which frame of the video this is, by its time where the file has a clock."""
-    if found.origin is None or frame.pts is None:
-        return last + 1
-    seconds = float((frame.pts - found.origin) * stream.time_base)
-    number = int(np.searchsorted(found.times, seconds - SAME_MOMENT))
-    return number if number < len(found.times) and abs(found.times[number] - seconds) < SAME_MOMENT else -1
+    return new or len(across) < 2 or None in across or not alike(*across)
 
 
 def picked(path: Path, found: Scan, indices: list[int], size: tuple[int, int]) -> Iterator[np.ndarray]:

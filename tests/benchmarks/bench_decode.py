@@ -2,8 +2,9 @@
 
 The reference way is that of the datasets of retrieval papers: one file at a time is opened with OpenCV, which seeks to
 the middles of four equal parts; there is no look for shots. It is timed twice: for four frames of each file, however
-long, and for the very frames that we take, four of each shot. Ours reads each file once, finds the shots and measures
-their motion on the way, and works on several files at a time. Both end with frames of the size that the network wants.
+long, and for as many frames as we take, four of each shot. Ours reads the packets of each file, decodes what it needs
+in one pass, finds the shots and measures their motion on the way, and works on several files at a time. Both end with
+frames of the size that the network wants.
 
     python tests/benchmarks/bench_decode.py --workers 2 FOLDER...
 
