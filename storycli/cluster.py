@@ -188,7 +188,8 @@ class OnRay:
                     ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
         except (ConnectionError, OSError, RuntimeError, TimeoutError) as error:
             raise StoryError(
-                f"the Ray cluster cannot be reached: {error}", "See RAY_ADDRESS, and: ray status; where Ray asks for a token, set RAY_AUTH_MODE=token"
+                f"the Ray cluster cannot be reached: {error}",
+                "See RAY_ADDRESS, and: ray status; where Ray asks for a token, set RAY_AUTH_MODE=token",
             ) from error
         there = ray.cluster_resources()
         gpus = int(there.get("GPU", 0)) if device != "cpu" else 0

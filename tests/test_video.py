@@ -373,7 +373,7 @@ def test_matrices_can_be_multiplied_after_a_video_was_read(tmp_path):
     path = tmp_path / "clip.mp4"
     video.write(path, np.zeros((4, 64, 64, 3), np.uint8), 8)
     program = (
-        "import sys; from storycli import video; video.read(sys.argv[1], indices=[0]);"
+        "import sys; from storycli.media import video; video.read(sys.argv[1], indices=[0]);"
         "import torch; print(torch.nn.Linear(128, 384)(torch.ones(512, 128)).shape)"
     )
     done = subprocess.run(
