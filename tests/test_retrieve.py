@@ -259,7 +259,7 @@ def test_scores_are_the_stated_mix(empty, folder, tmp_path):
     caption = np.dot(*minilm().embed(["a dog on the moon", "the dogs run on a beach"]))
     flaw = 0.05 * max(0, 1 - row["motion"] / 0.03) + 0.05 * min(1, row["shake"] / 0.3)
     words = 0.5  # of "dog" and "moon" the first is there
-    assert found.score == pytest.approx(0.5 * picture + 0.4 * caption + 0.1 * words - flaw, abs=2e-3)
+    assert found.score == pytest.approx(0.3 * picture + 0.4 * caption + 0.3 * words - flaw, abs=2e-3)
 
 
 def test_a_still_clip_loses_to_a_moving_one(empty, tmp_path):

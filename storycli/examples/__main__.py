@@ -57,6 +57,17 @@ def clip_scenes(world: World) -> Iterator[Scene]:
                 yield world.scene(turn * 10 + again, character=character, action=action, place=place, companion="")
 
 
+def caption(world: World, scene: Scene) -> str:
+    """Who does what, in all words for it, and where: "A bear walking, strolling or wandering in a park."
+
+    People ask for a motion in words of their own, and sentences about the same place resemble each other more.
+    """
+    who, where = world.tables.named(scene.character)[0], world.places[scene.place].phrases[0]
+    *does, last = (verb.split("/")[1] for verb in world.actions[scene.action].verbs)
+    article = "An" if who[0] in "aeiou" else "A"
+    return f"{article} {who} {', '.join(does)} or {last} {where}."
+
+
 def draw_clips(assets: Path, folder: Path) -> Path:
     """Write ``folder/clips/*.mp4`` and the table ``folder/clips.csv``, and return the table."""
     world = World(assets, size=CLIP_SIZE)
@@ -66,7 +77,7 @@ def draw_clips(assets: Path, folder: Path) -> Path:
         clip = world.clip(scene, CLIP_FRAMES)
         name = f"clips/{scene.action}-{scene.place}-{scene.character}.mp4".replace(" ", "-")
         video.write(folder / name, clip.frames, FRAMES_PER_SECOND, crf=26)
-        rows.append((name, clip.caption, SOURCE, LICENCE))
+        rows.append((name, caption(world, scene), SOURCE, LICENCE))
     with replacing(folder / "clips.csv") as partial, partial.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("path", "caption", "source", "licence"))
