@@ -55,7 +55,7 @@ class Renderer:
         *,
         seed: int = 0,
         steps: int = 20,
-        guidance: float = 4.0,
+        guidance: float = 2.0,
         tau: float = 0.2,
         sampler: str = "dpm",
         negative: str = "",

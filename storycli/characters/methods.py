@@ -51,7 +51,7 @@ class CharacterConfig:
     """How a character is learnt. Defaults suit the built-in model; ``LVDM`` is the paper's."""
 
     method: str = "timeinv"
-    steps: int = 300
+    steps: int = 600
     batch: int = 8  # pictures of the character in a step
     class_batch: int = 4  # pictures of others in a step, so that their words keep their meaning
     views: int = 16  # augmented views of each picture

@@ -20,7 +20,7 @@ def evaluate_characters(
     characters: Annotated[int, Option(min=1, max=10, metavar="N", help="How many held-out characters.")] = 8,
     scenes: Annotated[int, Option(min=2, max=12, metavar="N", help="Scenes that each of them plays.")] = 10,
     seeds: Annotated[int, Option(min=1, metavar="N", help="Times that it plays each, with other noise.")] = 4,
-    train_steps: Annotated[int, Option(min=1, metavar="N", help="Training steps, the same for all methods.")] = 120,
+    train_steps: Annotated[int, Option(min=1, metavar="N", help="Training steps, the same for all methods.")] = 200,
     steps: Annotated[int, Option(min=1, metavar="N", help="Denoising steps.")] = 10,
     frames: Annotated[int, Option(min=2, max=16, metavar="N", help="Frames of each clip.")] = 4,
     ablation: Annotated[

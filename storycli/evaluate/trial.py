@@ -67,7 +67,7 @@ class Study:
     methods: tuple[str, ...] = (*RIVALS, OURS, *TAKEN_APART)
     scenes: int = 10
     seeds: int = 4
-    train_steps: int = 120
+    train_steps: int = 200
     steps: int = 10  # of the sampler
     frames: int = 4
     seed: int = 0

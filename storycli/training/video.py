@@ -30,7 +30,7 @@ Report = Callable[[str, int, int], None]  # stage, done, of how many
 AUTOENCODER = catalogue.BUILT_IN / "storybook-autoencoder.safetensors"
 TOLD_EVERY = 20  # seconds
 SHOWN = 4  # clips of a sample sheet
-SAMPLE_STEPS, SAMPLE_GUIDANCE = 12, 4.0
+SAMPLE_STEPS, SAMPLE_GUIDANCE = 12, 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
