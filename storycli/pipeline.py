@@ -39,7 +39,7 @@ def render(
     """
     model = stages.model_for(settings)
     depth_network = catalogue.depth_network(settings.depth, model)
-    library = config.library_folder(settings.index)
+    library = stages.ClipLibrary(config.library_folder(settings.index))
     how = {"device": settings.device}
     heroes = {
         hero.name: do(stages.train_character, hero, stages.pictures(hero), model, **how) for hero in story.characters

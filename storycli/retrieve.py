@@ -18,8 +18,8 @@ from storycli.library.encoder import BUILT_IN, Encoder
 from storycli.library.index import Index, Row, clip, quoted, weights_of
 from storycli.library.indexing import Progress, Report, Update
 from storycli.library.sentences import minilm
-from storycli.library.shards import exists
 from storycli.library.sources import find
+from storycli.media.shards import exists
 from storycli.story import Candidate
 
 __all__ = ["Filters", "Library", "Status", "assign"]

@@ -43,6 +43,18 @@ class Cut:
     aspect: str
 
 
+@dataclass(frozen=True, slots=True)
+class ClipLibrary:
+    """Where clips are looked for: the index in ``folder``, or those that ship with storycli."""
+
+    folder: Path | None
+
+    def identity(self) -> Any:
+        from storycli.library import index, shipped
+
+        return index.state(self.folder) if self.folder else digest.file(shipped.CLIPS)
+
+
 def pictures(character: Character) -> tuple[Path, ...]:
     """The pictures of a character."""
     from storycli.media import pictures
@@ -116,10 +128,10 @@ def train_character(
 
 
 def retrieve(
-    query: str, reference: Path | None, library: Path | None, k: int, seconds: float, *, into: Path
+    query: str, reference: Path | None, library: ClipLibrary, k: int, seconds: float, *, into: Path
 ) -> tuple[Candidate, ...]:
     """The clips whose motion fits a query, best first; or the video that the plot itself names."""
-    found = (_own_clip(reference),) if reference else open_library(library).search(query, k, seconds=seconds)
+    found = (_own_clip(reference),) if reference else open_library(library.folder).search(query, k, seconds=seconds)
     for number, candidate in enumerate(found, 1):
         _poster(candidate.clip, into / f"candidate-{number}.jpg")
     return tuple(found)

@@ -27,7 +27,7 @@ from storycli.errors import StoryError, UsageError
 from storycli.media.ffmpeg import replacing
 from storycli.story import Film, Story
 
-FORMAT = 1  # part of every key: raise it when a stage makes something else of the same inputs
+FORMAT = 2  # part of every key: raise it when a stage makes something else of the same inputs
 RECORD = "made.json"
 Report = Callable[[str, str, int, int], None]
 

@@ -10,7 +10,7 @@ from storycli.library import capacity, index
 from storycli.library.capacity import Costs
 from storycli.library.encoder import Encoder
 
-COSTS = Costs(read=0.5, embed=0.1, write=1e-4, row=2000, parts=1300, known=1000, compare=1e-9)
+COSTS = Costs(read=0.5, embed=0.1, write=1e-4, row=2000, parts=100, known=1000, compare=1e-9)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def test_what_grows_with_the_clips_is_multiplied():
     assert plan.read_hours == pytest.approx(10_000_000 * 0.5 / 3600 / 2)
     assert (plan.shards, plan.embed_share) == (695, 0.2)  # an hour each
     assert plan.write_hours == pytest.approx(1000 / 3600 / 2)
-    assert plan.disk_gb == pytest.approx(33)
+    assert plan.disk_gb == pytest.approx(21)
     assert plan.update_memory_gb == pytest.approx(10)
 
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from lancedb.index import IvfFlat
 from library import rows
 
 from storycli.library import index
-from storycli.library.index import Index, parts
+from storycli.library.index import Index, parts, state
 
 ENCODER = {"name": "none", "digest": "0"}
 
@@ -101,13 +102,46 @@ def test_a_table_that_has_outgrown_its_parts_gets_more_of_them(small, table):
     assert ids(table, table.nearest("visual", vectors[1999], 10)[:1]) == ["00001999"]
 
 
-def test_a_filter_is_met_from_as_many_parts_as_it_takes(small, table):
+def test_where_the_parts_have_too_few_rows_that_pass_a_filter_all_are_compared(small, table, monkeypatch):
+    monkeypatch.setattr(index, "PROBES", 1)
     vectors = clustered(400)
     table.insert(rows(vectors[:380]))
     table.insert(rows(vectors[380:], first=380, seconds=9.0))
     table.tidy()
+    near = table.table.search(vectors[3], vector_column_name="visual").distance_type("cosine").nprobes(1)
+    assert len(near.where("seconds > 5").limit(20).to_list()) < 20
     found = ids(table, table.nearest("visual", vectors[3], 20, "seconds > 5"))
     assert sorted(found) == [f"{i:08d}" for i in range(380, 400)]
+
+
+def test_a_clip_of_which_something_is_said_is_found_among_many_of_which_nothing_is(small, table):
+    said = np.zeros(384, np.float32)
+    said[7] = 1
+    vectors = clustered(400)
+    table.insert(rows(vectors[:399]))
+    table.insert(rows(vectors[399:], first=399, said=said))
+    table.tidy()
+    assert vector_indices(table)["said_rq_16"] == (400, 0)
+    assert ids(table, table.nearest("said", said, 10))[0] == "00000399"
+
+
+def test_an_index_whose_parts_an_earlier_version_made_is_searched_and_gets_new_ones(small, table):
+    vectors = clustered(400)
+    table.insert(rows(vectors))
+    table.table.create_index("visual", config=IvfFlat(distance_type="dot", num_partitions=16), name="visual_16")
+    assert ids(table, table.nearest("visual", vectors[3], 10)) == best(vectors, vectors[3], 10)
+    table.tidy()
+    assert set(vector_indices(table)) == {"words_idx", "visual_rq_16", "said_rq_16"}
+
+
+def test_the_state_of_an_index_changes_with_its_rows_and_with_nothing_else(table, tmp_path):
+    assert state(tmp_path) == []
+    table.insert(rows(clustered(10)))
+    before = state(tmp_path)
+    (tmp_path / "writing.lock").touch()
+    assert state(tmp_path) == before
+    table.insert(rows(clustered(10), first=10))
+    assert state(tmp_path) != before
 
 
 def test_removed_rows_are_not_found(small, table):

@@ -310,7 +310,7 @@ def test_a_plot_asks_for_clips_of_its_length(monkeypatch, tmp_path):
             return []
 
     monkeypatch.setattr(stages, "open_library", lambda folder: Shelf())
-    assert stages.retrieve("a dog", None, None, 5, 2.5, into=tmp_path) == ()
+    assert stages.retrieve("a dog", None, stages.ClipLibrary(None), 5, 2.5, into=tmp_path) == ()
     assert asked == [("a dog", 5, 2.5)]
 
 

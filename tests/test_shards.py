@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from storycli.errors import StoryError
-from storycli.library import shards
 from storycli.library.sources import Failure, find
-from storycli.media import video
+from storycli.media import shards, video
 from storycli.retrieve import Library
 
 

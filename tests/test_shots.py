@@ -10,6 +10,7 @@ from storycli.errors import StoryError
 from storycli.library import shots
 from storycli.library.shots import find_shots
 from storycli.media import decoding, video
+from storycli.media.probe import scan
 
 
 def spans(path):
@@ -124,6 +125,17 @@ def test_all_frames_pass_by_where_the_next_second_begins_otherwise(tmp_path):
     walked = decoding.walk(path, 12, lambda a, b: asked.append((a.index, b.index)))
     assert [each.index for each in walked] == list(range(0, 96, 2))
     assert asked == [(4, 24), (28, 48), (52, 72)]
+
+
+def test_nothing_is_passed_over_where_a_key_frame_may_be_long_in_coming(tmp_path):
+    """Every 12 frames, which is a fifth of a second or, in the slow middle, 12 of them."""
+    slow = "setpts='if(lt(N,120),N/60,if(lt(N,156),2+(N-120),38+(N-156)/60))/TB'"
+    path = clips.remade(
+        tmp_path / "w.mp4", stills(tmp_path / "v.mp4", 276), "-vf", slow, "-fps_mode", "vfr", *("-g", "12", "-bf", "0")
+    )
+    assert video.probe(path).variable_rate
+    times = scan(path).times[[each.index for each in decoding.walk(path, 12, lambda a, b: True)]]
+    assert np.diff(times).max() <= 2
 
 
 def test_nothing_is_passed_over_where_frames_are_stored_out_of_order(tmp_path):

@@ -63,7 +63,7 @@ def train_character(
     that say whether it took. A training that was stopped goes on where it was.
     """
     from storycli import catalogue, config, script
-    from storycli.characters import learn
+    from storycli.characters import learn, methods
     from storycli.characters import proof as proving
 
     settings = config.load({"model": model, "device": device})
@@ -72,7 +72,7 @@ def train_character(
     hero = script.character(f"{name}={dir}" if name else str(dir)).model_copy(update={"class_word": class_word})
     wishes = {"method": method, "seed": seed, "patience": patience}
     wishes |= {name: value for name, value in (("steps", steps), ("frames", frames)) if value}
-    training = learn.config_for(chosen.name, **wishes)
+    training = methods.config_for(chosen.name, **wishes)
     how = {"device": settings.device}
     with screen.progress() as report:
         tell = partial(report, "train-character", "")

@@ -27,7 +27,7 @@ ARRIVING = {
     "down": "on",
     "up": "on",
 }
-STAYING = {"in", "on", "at", "under", "underneath", "beneath", "among", "by", "near", "beside", "outside", "along"}
+PLACED = {"in", "on", "at", "under", "underneath", "beneath", "among", "by", "near", "beside", "outside", "along"}
 ENTERING = {"enter", "reach", "cross", "visit", "explore"}
 LEAVING = {"leave", "exit", "flee", "escape"}
 
@@ -49,7 +49,7 @@ class Scene:
         if "outside" in event.words:
             self.place = None
         for part in event.scene:
-            if part.role == "place" and (part.lead in STAYING or part.lead in ARRIVING):
+            if part.role == "place" and (part.lead in PLACED or part.lead in ARRIVING):
                 self._move(part)
         for hour, words in lexicon.HOURS.items():
             if words & event.words:
@@ -63,7 +63,7 @@ class Scene:
         if event.verb in LEAVING and any(part.role == "object" and _place_of(part) for part in event.parts):
             self.place = None
         for part in self.here:
-            if part.role == "object" or part.lead in STAYING or part.lead in ARRIVING or part.lead == "":
+            if part.role == "object" or part.lead in PLACED or part.lead in ARRIVING or part.lead == "":
                 self._move(part)
             elif part.lead in ("out of", "from"):
                 self.place = None
@@ -80,7 +80,7 @@ class Scene:
         lead = ARRIVING.get(part.lead, part.lead or "in")
         if noun.head in lexicon.AT and part.lead == "to":
             lead = "at"
-        elif noun.head in lexicon.ON and part.lead not in STAYING:
+        elif noun.head in lexicon.ON and part.lead not in PLACED:
             lead = "on"
         self.place = Part("place", part.words, lead)
         if noun.head in lexicon.INDOORS:
@@ -163,7 +163,7 @@ def _words_of(part: Part, names: Heroes) -> str:
 def _footage_place(part: Part, event: Event, names: Heroes) -> str:
     noun = _place_of(part)
     known = world_words.PLACES.get(lexicon.PLACES.get(noun.head, "") if noun else "")
-    if known is None or (part.role == "place" and part.lead not in STAYING and part.lead not in ARRIVING):
+    if known is None or (part.role == "place" and part.lead not in PLACED and part.lead not in ARRIVING):
         return _words_of(part, names)
     moving = event.verb in lexicon.MOVING or lexicon.MOTIONS.get(event.verb, "").startswith(("walking", "running"))
     own = [phrase for phrase in known.phrases if noun is not None and noun.head in phrase.split()]

@@ -197,12 +197,12 @@ class Index:
         there = {index.name: index.columns for index in self.table.list_indices()}
         for column, measure in VECTORS.items():
             name = f"{column}_rq_{count}"
-            if name not in there:
-                how = IvfRq(distance_type=measure, num_partitions=count, sample_rate=SAMPLE, max_iterations=ROUNDS)
-                self.table.create_index(column, config=how, name=name)
             for old in there:
                 if there[old] == [column] and old != name:
                     self.table.drop_index(old)
+            if name not in there:
+                how = IvfRq(distance_type=measure, num_partitions=count, sample_rate=SAMPLE, max_iterations=ROUNDS)
+                self.table.create_index(column, config=how, name=name)
 
     # ---- search ----------------------------------------------------------------------------------------------
 
@@ -262,6 +262,15 @@ def told_by(table: lancedb.table.Table | None) -> dict[str, str]:
     """What a table says of the encoder that its vectors came from."""
     stored = table.schema.metadata if table is not None else None
     return {key.decode(): value.decode() for key, value in (stored or {}).items()}
+
+
+def state(folder: Path) -> list[str | int | None]:
+    """What tells an index from one with other clips, without reading it."""
+    table = open_table(folder)
+    if table is None:
+        return []
+    newest = table.list_versions()[-1]
+    return [told_by(table).get("digest"), newest["version"], newest["timestamp"].isoformat()]
 
 
 def weights_of(folder: Path) -> Path | None:

@@ -14,11 +14,11 @@ import numpy as np
 
 from storycli import cluster
 from storycli.errors import StoryError
-from storycli.library import shards
 from storycli.library.encoder import Encoder
 from storycli.library.index import SENTENCE, Index, IndexedFile, Row, Told
 from storycli.library.sentences import minilm
 from storycli.library.sources import Failure, Source, name_words
+from storycli.media import shards
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """Shots: a video cut where the picture changes, and how things move in each part.
 
-The frames pass by once, in their order, and what a shot is told by is kept: small looks at it, and a few whole frames
-spread over it. PySceneDetect says where the cuts are; the change from look to look, measured against how much detail
-there is to change, says how far things move, and the shift of the whole picture how the camera does.
+The frames pass by in their order, where key frames are dense not all of them, and what a shot is told by is kept: small
+looks at it, and a few whole frames spread over it. PySceneDetect says where the cuts are; the change from look to look,
+measured against how much detail there is to change, says how far things move, and the shift of the whole picture how
+the camera does.
 """
 
 from collections import deque
@@ -127,9 +128,10 @@ def reels(path: Path, found: Scan) -> Iterator[Reel]:
     for picture, look, cut in seen(path, found.info):
         too_long = found.times[picture.index] - found.times[reel.start] >= LONGEST
         if reel.looks and (cut or too_long):
-            reel.end = reel.end if cut else picture.index
+            start = picture.index if cut else int(np.searchsorted(found.times, found.times[reel.start] + LONGEST))
+            reel.end = reel.end if cut else start
             yield reel
-            reel = Reel(picture.index)
+            reel = Reel(start)
         reel.add(picture, look)
     reel.end = found.info.num_frames
     yield reel

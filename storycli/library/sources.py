@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from storycli.errors import StoryError
-from storycli.library import shards
 from storycli.library.index import Told
+from storycli.media import shards
 
 # fmt: off
 VIDEOS = frozenset((

@@ -1,4 +1,4 @@
-"""How frames come out of a file: some of them by seeking, or all of them in their order."""
+"""How frames come out of a file: some of them by seeking, or those that tell its shots, in their order."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -97,7 +97,7 @@ def _decoded(path: Path, found: Scan, step: int, alike: Alike | None) -> Iterato
     with opened(path) as container:
         stream = moving_picture(path, container)
         stream.thread_type = "NONE"  # others decode beside
-        in_groups = alike and step > 1 and found.longest_group <= DENSE * found.info.fps
+        in_groups = alike and step > 1 and found.longest_group <= DENSE
         # Edges that are not smoothed do not show in small pictures. But what is predicted from them grows worse from
         # frame to frame until the next key frame; nothing much is predicted from bidirectional frames.
         stream.codec_context.options = {"skip_loop_filter": "all" if in_groups else "bidir"}
@@ -145,12 +145,18 @@ class Decoder:
         begun = ((group, self.beginning(group, step)) for group in groups(packets))
         for (group, pictures), following in pairwise(chain(begun, [None])):
             yield from pictures
-            if following is None or may_cut(group, pictures, following[1], alike):
+            left_out = len(group) > beginning(step)
+            if left_out and (following is None or may_cut(group, pictures, following[1], alike)):
                 yield from self.pictures([*group, None])
 
     def beginning(self, group: list[av.Packet], step: int) -> list[Picture | None]:
-        few = group[: (BEGINNING - 1) * step + 1]
+        few = group[: beginning(step)]
         return list(islice(self.pictures([*few, None]), 0, None, step))
+
+
+def beginning(step: int) -> int:
+    """How many frames of a group are decoded in any case."""
+    return (BEGINNING - 1) * step + 1
 
 
 def groups(packets: Iterator[av.Packet]) -> Iterator[list[av.Packet]]:

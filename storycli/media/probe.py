@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from storycli.errors import StoryError
-from storycli.library import shards
+from storycli.media import shards
 from storycli.media.ffmpeg import LOCAL_ONLY, argument
 
 # What a library of clips may hold: no playlists, image sequences or scripts, which name further files.
@@ -61,7 +61,7 @@ class Scan:
     info: VideoInfo
     times: np.ndarray  # (f,) seconds at which each frame appears, from 0
     origin: int | None  # the first of them as the file counts; None when it has no clock
-    longest_group: float  # frames from a key frame to the next, at most; infinite where frames are stored out of order
+    longest_group: float  # seconds from a key frame to the next, at most; infinite where frames are stored out of order
     seekable: bool  # by decord: not MPEG streams, hidden frames of an edit list, or members of a shard
 
 
@@ -139,7 +139,7 @@ def _described(path: Path, container: av.container.InputContainer, frame: av.Vid
     streaming = container.format.name in ("mpeg", "mpegts")
     hidden = any(frame.hidden for frame in stored)
     seekable = not (hidden or streaming or shards.is_member(path))
-    return Scan(info, begins, origin, _longest_group(stored), seekable)
+    return Scan(info, begins, origin, _longest_group(stored, begins, duration), seekable)
 
 
 def _stored(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> list[Stored]:
@@ -169,12 +169,12 @@ def _frame_times(stored: list[Stored], stream: av.VideoStream) -> tuple[np.ndarr
     return times, shown[0].begins if clock else None, float(times[-1]) + last_frame
 
 
-def _longest_group(stored: list[Stored]) -> float:
-    """Return the most frames from a key frame to the next, or infinity where frames are stored out of order."""
+def _longest_group(stored: list[Stored], times: np.ndarray, duration: float) -> float:
+    """Return the most seconds from a key frame to the next, or infinity where frames are stored out of order."""
     begins = [frame.begins for frame in stored]
-    in_order = all(frame.clock for frame in stored) and begins == sorted(begins)
-    keys = np.flatnonzero([*(frame.key for frame in stored), True])
-    return float(np.diff(keys).max()) if in_order and keys[0] == 0 else math.inf
+    keys = [frame.key for frame in stored]
+    in_order = all(frame.clock and not frame.hidden for frame in stored) and begins == sorted(begins)
+    return float(np.diff([*times[keys], duration]).max()) if in_order and keys[0] else math.inf
 
 
 def _nominal_rate(stream: av.VideoStream) -> Fraction:
