@@ -56,7 +56,7 @@ def test_a_plan_is_told_and_adds_nothing(run, asked, monkeypatch):
     told = run("index", "a.mp4", "--plan", 10_000_000)
     assert told.code == 0
     assert "10,000,000 clips" in told.out
-    assert "33.0 GB" in told.out
+    assert "21.0 GB" in told.out
     assert json.loads(run("index", "--plan", 10_000_000, "--json").out)["parts"] == 4096
     assert measured == [[Path("a.mp4")], []]
     assert asked == []

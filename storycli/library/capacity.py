@@ -55,7 +55,7 @@ class Plan:
     disk_gb: float
     update_memory_gb: float
     parts: int  # 0 = searched exactly
-    looked_at: int  # rows whose vectors a search compares
+    looked_at: int  # rows whose vectors, or codes of them, a search compares
 
 
 def measure(encoder: Encoder, videos: Sequence[Path] = ()) -> Costs:
@@ -154,7 +154,8 @@ def as_text(plan: Plan) -> str:
     """The plan as people read it."""
     searched = f"every search compares {plan.looked_at:,} clips"
     if plan.parts:
-        searched += f", after sorting them into {plan.parts:,} parts, {duration(plan.sort_hours)}"
+        sorted_into = f"after sorting them into {plan.parts:,} parts, {duration(plan.sort_hours)}"
+        searched = f"every search compares codes of {plan.looked_at:,} clips, {sorted_into}"
     return "\n".join(
         [
             f"{plan.clips:,} clips, with {plan.cores} cores like these",
