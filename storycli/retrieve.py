@@ -27,6 +27,7 @@ __all__ = ["Filters", "Library", "Status", "assign"]
 # Weights of the picture, the caption's meaning, and its very words. The network that sees knows places better than
 # actions, and an action is what a clip is for.
 SEEN, SAID, WORDS = 0.3, 0.4, 0.3
+HAPPENING = 3  # what a word of a query that ends in "ing" counts
 POOL = 100  # clips that each of the three rankings puts forward, at least
 ENOUGH_MOTION = 0.03  # picture widths a second
 MUCH_SHAKE = 0.3
@@ -184,8 +185,10 @@ def similarity(clips: pa.Table, query: str, seen: np.ndarray, said: np.ndarray) 
     """How well each clip fits a query, at most 1: by its picture, what is said of it, and common words."""
     sentences = vectors(clips["said"])
     picture, caption = vectors(clips["visual"]) @ seen, sentences @ said
-    asked = stems(query)
-    common = [len(asked & stems(words)) / max(1, len(asked)) for words in clips["words"].to_pylist()]
+    asked = {stem: HAPPENING if word.endswith("ing") else 1 for word, stem in stems(query).items()}
+    weight = max(1, sum(asked.values()))
+    told_words = (set(stems(words).values()) for words in clips["words"].to_pylist())
+    common = [sum(asked[stem] for stem in asked.keys() & words) / weight for words in told_words]
     told = np.any(sentences != 0, axis=1)
     return np.where(told, SEEN * picture + SAID * caption + WORDS * np.array(common), (SEEN + SAID) * picture)
 
@@ -220,10 +223,10 @@ def is_same(a: Row, b: Row) -> bool:
     return different <= (SAME_PLACE if a["path"] == b["path"] else SAME_LOOK)
 
 
-def stems(text: str) -> set[str]:
-    """The words of a text without their endings, and without those that say nothing."""
+def stems(text: str) -> dict[str, str]:
+    """The words of a text, without those that say nothing, each with what it is without its ending."""
     words = re.findall(r"[^\W\d_]{2,}", text.lower())
-    return {re.sub(r"(?<=..)(ing|ed|es|s)$", "", word) for word in words if word not in STOP_WORDS}
+    return {word: re.sub(r"(?<=..)(ing|ed|es|s)$", "", word) for word in words if word not in STOP_WORDS}
 
 
 # fmt: off

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import library
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
 
 from models.text import mean_pool
 from models.weights import load_minilm
-from storycli import stages
+from storycli import retrieve, stages
 from storycli.errors import StoryError
 from storycli.library import shipped, sources
 from storycli.library.encoder import Encoder
@@ -260,6 +261,14 @@ def test_scores_are_the_stated_mix(empty, folder, tmp_path):
     flaw = 0.05 * max(0, 1 - row["motion"] / 0.03) + 0.05 * min(1, row["shake"] / 0.3)
     words = 0.5  # of "dog" and "moon" the first is there
     assert found.score == pytest.approx(0.3 * picture + 0.4 * caption + 0.3 * words - flaw, abs=2e-3)
+
+
+def test_what_happens_in_a_clip_counts_more_than_who_does_it():
+    said = ["a wizard dancing on the beach", "an owl sitting on the beach"]
+    alike = np.float16([[1, 0]] * 2)
+    clips = pa.table({"words": said, "visual": alike.tolist(), "said": alike.tolist()})
+    scores = retrieve.similarity(clips, "a wizard sitting on the beach", alike[0], alike[0])
+    assert scores == pytest.approx([0.7 + 0.3 * 2 / 5, 0.7 + 0.3 * 4 / 5], abs=1e-3)
 
 
 def test_a_still_clip_loses_to_a_moving_one(empty, tmp_path):

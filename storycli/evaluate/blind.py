@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from storycli import plots
 from storycli.catalogue import Model
 from storycli.evaluate.bench import Variant
 from storycli.evaluate.clips import Files, Retold, Scenes
@@ -51,9 +52,13 @@ def blind_scenes(assets: Path, count: int = PROMPTS) -> tuple[list[Scene], tuple
 
 
 def blind_study(prompts: Sequence[str], model: Model, steps: int, seed: int = 0) -> Study:
-    """The prompts rendered as a film's plots are: guided by the clip that the built-in library finds for each."""
+    """The prompts rendered as a film's plots are: guided by the clip that the built-in library finds for each.
+
+    The query is the one that the offline splitter makes of it.
+    """
     library = Library(None)
-    found = [library.search(prompt, 1)[0].clip for prompt in prompts]
+    queries = [plots.split(prompt, llm="offline").plots[0].query for prompt in prompts]
+    found = [library.search(query, 1)[0].clip for query in queries]
     size = model.size[0] // model.upscale, model.size[1] // model.upscale
     clips = Files(told=tuple((c.path, c.caption) for c in found), frames=model.frames, fps=model.fps, size=size)
     how = Variant(name="blind", tau=model.tau, guidance=model.guidance)
