@@ -40,9 +40,9 @@ def table(
 ) -> list[Row]:
     """Draws ``count`` held-out clips into ``folder`` and looks for each, without captions and then with them."""
     captions, queries = draw(assets, count, folder / "clips", progress)
-    library = Library(folder / "index", weights)
     rows = []
     for searched, clips in (("picture only", folder / "clips"), ("picture and caption", captions)):
+        library = Library(folder / "index" / searched, weights)  # captions stay in an index that has been told them
         library.add([clips], progress=lambda done, total, _: progress("index", done, total))
         rows.append(measure(library, searched, queries, progress))
     return rows
