@@ -96,6 +96,11 @@ class Model(Weights):
     seconds: float  # for one such clip: on two cores, or on a GPU for a model that needs one
     needs_gpu: bool = False
 
+    @property
+    def sampled(self) -> tuple[int, int]:
+        """Width and height of what is sampled, and of the guides, for a film of its own size."""
+        return self.size[0] // self.upscale, self.size[1] // self.upscale
+
     def steps_of(self, sampler: str) -> int:
         """How many steps suit a sampler."""
         return self.steps if sampler == self.sampler else STEPS[sampler]

@@ -264,7 +264,7 @@ def _estimator(network: str, device: str):
 def _judge(model: Model, device: str):
     from storycli.judge import Judge
 
-    return Judge(model.name, (model.size[0] // model.upscale, model.size[1] // model.upscale), device)
+    return Judge(model.name, model.sampled, device)
 
 
 @functools.cache

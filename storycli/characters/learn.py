@@ -54,7 +54,7 @@ def train(
     for part in (whole.unet, whole.structure, whole.text):
         part.requires_grad_(False)
     class_word = kind(character)
-    size = catalogue.named(model).size[0] // catalogue.named(model).upscale
+    size = catalogue.named(model).sampled[0]
     shown = picture_views(whole, model, pictures(character.dir), class_word, size, config.views, config.seed)
     others = class_views(whole, model, class_word, size, config.frames)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.personal import TimeInv
 from models.weights import WeightsError, read_metadata, read_state_dict
-from storycli import catalogue
+from storycli import catalogue, digest
 from storycli.characters.methods import CharacterConfig
 from storycli.characters.views import WORD
 from storycli.errors import StoryError
@@ -67,7 +67,7 @@ def identity(character: Character, model: str) -> dict[str, str]:
     """What a character's weights depend on."""
     content = hashlib.sha256()
     for path in pictures(character.dir):
-        content.update(hashlib.sha256(path.read_bytes()).digest())
+        content.update(bytes.fromhex(digest.file(path)))
     return {
         "model": model,
         "weights": networks_digest(model),
@@ -97,5 +97,4 @@ def networks_digest(model: str) -> str:
 @functools.cache
 def _sha256(path: Path, size: int, modified: int) -> bytes:
     """The digest of a file, which may be gigabytes: taken once, unless its size or time of change says otherwise."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").digest()
+    return bytes.fromhex(digest.file(path))

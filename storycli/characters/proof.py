@@ -55,10 +55,9 @@ def prove(
     progress: Callable[[int, int], None] | None = None,
 ) -> Proof:
     """Render a few scenes with the character and with its class word alone; writes ``preview.png`` in its folder."""
-    size = model.size[0] // model.upscale, model.size[1] // model.upscale
-    renderer, judge = Renderer(model.name, device), Judge(model.name, size, device)
+    renderer, judge = Renderer(model.name, device), Judge(model.name, model.sampled, device)
     class_word, likeness = load_character(weights, model.name).class_word, judge.likeness(character.dir)
-    rows = {"pictures": np.stack([read(path, size[0])[0] for path in pictures(character.dir)])}
+    rows = {"pictures": np.stack([read(path, model.sampled[0])[0] for path in pictures(character.dir)])}
     found: dict[str, list[Scores]] = {"with": [], "without": []}
     for number, scene in enumerate(SCENES):
         depth = _guide(scene, model, judge.estimator)
@@ -109,9 +108,8 @@ def previews(character: Character, model: Model, every: int, device: str = "auto
 
 def _guide(scene: str, model: Model, estimator: DepthEstimator) -> np.ndarray:
     """The depth (f,h,w) of a library clip of the scene."""
-    size = model.size[0] // model.upscale, model.size[1] // model.upscale
     clip = Library(None).search(f"an animal {scene}", 1)[0].clip
-    frames = video.read(clip.path, start=clip.start, end=clip.end, num_frames=FRAMES, fps=model.fps, size=size)
+    frames = video.read(clip.path, start=clip.start, end=clip.end, num_frames=FRAMES, fps=model.fps, size=model.sampled)
     return estimator.estimate(frames)
 
 

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from models import precision
+from models.steady import IN_FRONT
 from models.video_model import VideoModel
 from storycli.config import library_folder
 from storycli.media.pictures import read
@@ -112,4 +113,4 @@ def encode_views(
 
 def near(depth: np.ndarray) -> np.ndarray:
     """A rough mask of what stands before the ground and the scenery: depth (...,h,w) -> bool (...,h,w)."""
-    return depth > np.median(depth, axis=-1, keepdims=True) + 0.06
+    return depth > np.median(depth, axis=-1, keepdims=True) + IN_FRONT

@@ -59,8 +59,9 @@ def blind_study(prompts: Sequence[str], model: Model, steps: int, seed: int = 0)
     library = Library(None)
     queries = [plots.split(prompt, llm="offline").plots[0].query for prompt in prompts]
     found = [library.search(query, 1)[0].clip for query in queries]
-    size = model.size[0] // model.upscale, model.size[1] // model.upscale
-    clips = Files(told=tuple((c.path, c.caption) for c in found), frames=model.frames, fps=model.fps, size=size)
+    clips = Files(
+        told=tuple((c.path, c.caption) for c in found), frames=model.frames, fps=model.fps, size=model.sampled
+    )
     how = Variant(name="blind", tau=model.tau, guidance=model.guidance)
     return Study(
         clips=Retold(clips=clips, captions=tuple(prompts)), variants=(how,), model=model.name, steps=steps, seed=seed

@@ -124,8 +124,7 @@ def captioned(paths: Sequence[Path], model: Model, count: int, seed: int = 0) ->
         raise StoryError(f"{len(found)} clips are too few to compare distributions", f"give at least {FEWEST}")
     random.Random(seed).shuffle(found)
     half = min(count, len(found) // 2)
-    size = model.size[0] // model.upscale, model.size[1] // model.upscale
     told = [(source.path, source.told.caption) for source in found]
     parts = tuple(told[:half]), tuple(told[half : 2 * half])
-    guides, real = (Files(told=part, frames=model.frames, fps=model.fps, size=size) for part in parts)
+    guides, real = (Files(told=part, frames=model.frames, fps=model.fps, size=model.sampled) for part in parts)
     return guides, real

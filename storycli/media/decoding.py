@@ -145,16 +145,16 @@ class Decoder:
         begun = ((group, self.beginning(group, step)) for group in groups(packets))
         for (group, pictures), following in pairwise(chain(begun, [None])):
             yield from pictures
-            left_out = len(group) > beginning(step)
+            left_out = len(group) > fewest(step)
             if left_out and (following is None or may_cut(group, pictures, following[1], alike)):
                 yield from self.pictures([*group, None])
 
     def beginning(self, group: list[av.Packet], step: int) -> list[Picture | None]:
-        few = group[: beginning(step)]
+        few = group[: fewest(step)]
         return list(islice(self.pictures([*few, None]), 0, None, step))
 
 
-def beginning(step: int) -> int:
+def fewest(step: int) -> int:
     """How many frames of a group are decoded in any case."""
     return (BEGINNING - 1) * step + 1
 
