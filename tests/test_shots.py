@@ -128,14 +128,17 @@ def test_all_frames_pass_by_where_the_next_second_begins_otherwise(tmp_path):
 
 
 def test_nothing_is_passed_over_where_a_key_frame_may_be_long_in_coming(tmp_path):
-    """Every 12 frames, which is a fifth of a second or, in the slow middle, 12 of them."""
-    slow = "setpts='if(lt(N,120),N/60,if(lt(N,156),2+(N-120),38+(N-156)/60))/TB'"
+    """One every 36 frames, which is half a second or, in the slow middle, half a minute."""
+    slow = "settb=1/600,setpts='if(lt(N,600),N/60,if(lt(N,636),10+(N-600),46+(N-636)/60))/TB'"
     path = clips.remade(
-        tmp_path / "w.mp4", stills(tmp_path / "v.mp4", 276), "-vf", slow, "-fps_mode", "vfr", *("-g", "12", "-bf", "0")
+        tmp_path / "w.mp4",
+        stills(tmp_path / "v.mp4", 1236),
+        *("-vf", slow, "-fps_mode", "vfr", "-enc_time_base", "1/600", "-g", "36", "-bf", "0"),
     )
-    assert video.probe(path).variable_rate
-    times = scan(path).times[[each.index for each in decoding.walk(path, 12, lambda a, b: True)]]
-    assert np.diff(times).max() <= 2
+    found = scan(path)
+    assert (found.info.num_frames, found.info.variable_rate) == (1236, True)
+    times = found.times[[each.index for each in decoding.walk(path, 12, lambda a, b: True)]]
+    assert np.diff(times).max() <= 2.01
 
 
 def test_nothing_is_passed_over_where_frames_are_stored_out_of_order(tmp_path):
