@@ -64,10 +64,10 @@ def test_a_curve_reads_how_much_each_checkpoint_has_seen(data, tmp_path):
 def test_every_choice_is_tried_on_the_same_samples(data, tmp_path, monkeypatch):
     monkeypatch.setattr(losses.unet, "STORYBOOK", UNET)
     monkeypatch.setattr(losses.structure, "STORYBOOK", STRUCTURE)
-    found = losses.ablation(data, data, tmp_path, still_frames=8, clip_frames=4, batch=4)
+    found = losses.ablation(data, data, tmp_path, still_frames=8, clip_frames=4, batch=4, frames=32)
     assert found.keys() == losses.CHOICES.keys()
     assert len({point.stills.whole for point in found.values()}) == len(found)
-    again = losses.ablation(data, data, tmp_path, still_frames=8, clip_frames=4, batch=4)
+    again = losses.ablation(data, data, tmp_path, still_frames=8, clip_frames=4, batch=4, frames=32)
     assert found == again
 
 

@@ -8,10 +8,12 @@ from safetensors.torch import load_file, save_file
 from tiny import STRUCTURE, UNET
 
 from models.schedule import cosine
+from storycli import config
 from storycli.errors import StoryError
+from storycli.training import video
 from storycli.training.dataset import Shards
 from storycli.training.diffusion import Denoiser, TrainConfig, denoising_loss, pick_batch, train, vary_structure
-from storycli.training.fit import learning_rate
+from storycli.training.fit import FitSettings, learning_rate, optimizer_for
 
 CONFIG = TrainConfig(still_frames=16, clip_frames=16, batch=4, warmup=8, still_share=0.5)
 EMPTY = torch.zeros(5, 384), torch.ones(5, dtype=torch.bool)
@@ -50,10 +52,12 @@ def test_shards_are_read_as_one_list(data):
     torch.testing.assert_close(shards[[7, 0]]["latents"][0], second[1])
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(data, tmp_path):
-    run(data, tmp_path / "whole")
-    run(data, tmp_path / "stopped", stop=16, checkpoint_seconds=-1)
-    run(data, tmp_path / "stopped")
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(data, tmp_path, optimizer):
+    asked = replace(CONFIG, optimizer=optimizer)
+    run(data, tmp_path / "whole", asked)
+    run(data, tmp_path / "stopped", asked, stop=16, checkpoint_seconds=-1)
+    run(data, tmp_path / "stopped", asked)
     for name in ("unet", "structure"):
         whole, resumed = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("whole", "stopped"))
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
@@ -76,6 +80,31 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(data, tmp_path):
     run(data, tmp_path)
     with pytest.raises(StoryError, match="other settings"):
         run(data, tmp_path, replace(CONFIG, lr=1e-4))
+
+
+def test_muon_steps_as_far_in_every_direction_of_a_matrix():
+    weight, bias = torch.nn.Parameter(torch.zeros(8, 16)), torch.nn.Parameter(torch.zeros(8))
+    optimizer = optimizer_for([weight, bias], FitSettings(samples=1, batch_size=1, optimizer="muon"))
+    steep = torch.diag(torch.logspace(0, -2, 8))  # from the steepest direction to the flattest
+    weight.grad, bias.grad = steep @ torch.nn.init.orthogonal_(torch.empty(8, 16)), torch.ones(8)
+    optimizer.step()
+    steps = torch.linalg.svdvals(weight.detach())
+    assert steps.max() / steps.min() < 2
+    assert bias.detach().unique().numel() == 1
+
+
+def test_built_in_weights_are_trained_on_and_know_how_much_they_have_seen(tmp_path):
+    table = tmp_path / "told.csv"
+    clip = next((config.EXAMPLES / "clips").glob("*.mp4"))
+    table.write_text(f"path,caption\n{clip},a fox walks\n")
+    asked = TrainConfig(still_frames=0, clip_frames=16, batch=16, still_share=0, lr=1e-5)
+    out = video.train_video(video.Data(videos=[table]), tmp_path / "out", asked, further=True, device="cpu")
+    built_in = load_file(video.BUILT_IN_UNET)
+    trained = load_file(out / "unet.safetensors")
+    assert video.frames_seen(out / "unet.safetensors") == video.frames_seen(video.BUILT_IN_UNET) + 16
+    far = max((trained[key].float() - built_in[key].float()).abs().max().item() for key in built_in)
+    assert 0 < far < 1e-2
+    assert (out / "samples").exists()
 
 
 def test_a_batch_that_is_no_whole_number_of_clips_is_refused(data, tmp_path):

@@ -23,6 +23,7 @@ Rate = Annotated[float, Option(min=0, metavar="X", help="Learning rate.")]
 Assets = Annotated[Path | None, Option(metavar="DIR", help="The storybook world's pictures; fetched when not there.")]
 Tier = Annotated[Literal["core", "wide"], Option(help="How much of that world to learn.")]
 Workers = Annotated[int, Option(min=1, metavar="N", help="Processes that draw scenes.")]
+Further = Annotated[bool, Option("--further", help="Train the built-in weights on, in place of new ones.")]
 Method = Literal[
     "timeinv", "textual-inversion", "dreambooth", "custom-diffusion", "timeinv-alone", "low-rank", "custom-timeinv"
 ]
@@ -112,6 +113,7 @@ def train_base(
         bool, Option("--joint", help="Train the structure encoder along with it, as the built-in model was.")
     ] = False,
     still_frames: Annotated[int, Option(min=0, metavar="N", help="Pictures to see first.")] = 400_000,
+    further: Further = False,
     *,
     training,
 ) -> None:
@@ -120,21 +122,33 @@ def train_base(
     A run that was stopped goes on where it was. Without VIDEOS it learns from scenes of the storybook world.
     torchrun -m storycli train-base ... trains on several devices, or cores.
     """
-    _train("joint" if joint else "base", still_frames, **training)
+    _train("joint" if joint else "base", still_frames, further, **training)
 
 
 @gathering("training", TRAINING)
-def train_structure(*, training) -> None:
+def train_structure(further: Further = False, *, training) -> None:
     """Train the structure encoder on a frozen U-Net (the paper's stage 2).
 
     The U-Net is that of train-base in the same folder, or else the built-in one. A run that was stopped goes on where
     it was. Without VIDEOS it learns from scenes of the storybook world.
     """
-    _train("structure", 0, **training)
+    _train("structure", 0, further, **training)
 
 
 def _train(
-    stage: str, still_frames: int, *, videos, output, tier, assets, workers, device, quiet, verbose, **wishes
+    stage: str,
+    still_frames: int,
+    further: bool,
+    *,
+    videos,
+    output,
+    tier,
+    assets,
+    workers,
+    device,
+    quiet,
+    verbose,
+    **wishes,
 ) -> None:
     from storycli import config, processes
     from storycli.training.diffusion import TrainConfig
@@ -145,8 +159,7 @@ def _train(
     data = Data(videos=videos or (), assets=assets, tier=tier, workers=workers)
     screen.quiet = screen.quiet or not processes.first()
     with screen.progress() as report:
-        out = train_video(
-            data, output, training, device=settings.device, report=lambda what, n, of: report(what, "", n, of)
-        )
+        how = dict(device=settings.device, report=lambda what, n, of: report(what, "", n, of))
+        out = train_video(data, output, training, further=further, **how)
     if processes.first():
         answer(str(out))

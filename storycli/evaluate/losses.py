@@ -1,6 +1,5 @@
 """What training is worth: the loss on scenes that it never drew, as it goes on, and with each choice made otherwise."""
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from models.weights import load, load_minilm, read_metadata
 from storycli.training.dataset import Shards
 from storycli.training.diffusion import Denoiser, TrainConfig, denoising_loss, pick_batch, train
 from storycli.training.fit import averaged
+from storycli.training.video import frames_seen
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ CHOICES: Mapping[str, Mapping[str, object]] = {
     "without min-SNR": {"snr_limit": math.inf},
     "every frame its own noise": {"shared_noise": 0.0},
     "without foreground weight": {"foreground_weight": 0.0},
+    "by AdamW": {"optimizer": "adamw"},
 }
 
 
@@ -79,11 +80,10 @@ def curve(weights: Sequence[Path], held: Path, frames: int = 512) -> dict[str, P
     for folder in weights:
         network = load(folder / "unet.safetensors", VideoUNet, UNetConfig)
         denoiser = Denoiser(network, load(folder / "structure.safetensors", StructureEncoder, StructureConfig))
-        metadata = read_metadata(folder / "unet.safetensors")
-        seen, predicts = json.loads(metadata["training"])["seen"], metadata["prediction"]
-        config = TrainConfig(still_frames=0, clip_frames=0, predicts=predicts)
+        path = folder / "unet.safetensors"
+        config = TrainConfig(still_frames=0, clip_frames=0, predicts=read_metadata(path)["prediction"])
         losses = (held_out_loss(denoiser, shards, config, empty, frames) for shards in (stills, clips))
-        found[folder.name] = Point(seen=seen, **dict(zip(("stills", "clips"), losses, strict=True)))
+        found[folder.name] = Point(seen=frames_seen(path), **dict(zip(("stills", "clips"), losses, strict=True)))
         log.info("%s", found[folder.name])
     return dict(sorted(found.items(), key=lambda item: item[1].seen))
 
@@ -95,11 +95,20 @@ def power_law(seen: Sequence[int], losses: Sequence[float]) -> Callable[[int], f
 
 
 def ablation(
-    data: Path, held: Path, out: Path, *, still_frames: int, clip_frames: int, batch: int = 32, seed: int = 0
+    data: Path,
+    held: Path,
+    out: Path,
+    *,
+    still_frames: int,
+    clip_frames: int,
+    batch: int = 32,
+    seed: int = 0,
+    frames: int = 512,
 ) -> dict[str, Point]:
     """Train the built-in model a little from nothing, once as it was and once with each choice made otherwise.
 
-    Every run sees the same samples. What they leave under ``out`` lets a stopped ablation go on.
+    Every run sees the same samples, and is measured on ``frames`` frames of ``held``. What they leave under ``out``
+    lets a stopped ablation go on.
     """
     stills, clips, empty = Shards(held / "stills"), Shards(held / "clips"), _empty()
     base = TrainConfig(
@@ -118,7 +127,7 @@ def ablation(
         state = torch.load(folder / "joint.checkpoint", weights_only=True)
         denoiser = averaged(Denoiser(unet.STORYBOOK, structure.STORYBOOK))
         denoiser.load_state_dict(state["average"])
-        losses = [held_out_loss(denoiser, shards, config, empty) for shards in (stills, clips)]
+        losses = [held_out_loss(denoiser, shards, config, empty, frames) for shards in (stills, clips)]
         found[name] = Point(seen=config.frames, stills=losses[0], clips=losses[1])
         log.info("%s: %s", name, found[name])
     return found

@@ -45,6 +45,7 @@ class TrainConfig:
     warmup: int = 5_000
     cooldown: float = 0.3  # the last share of the run, over which the rate falls
     weight_decay: float = 0.01
+    optimizer: str = "muon"  # muon | adamw
     average_over: int = 64_000
     drop_text: float = 0.1
     drop_structure: float = 0.15
@@ -52,6 +53,7 @@ class TrainConfig:
     snr_limit: float = 5.0  # min-SNR weighting (Hang et al. 2023); infinity for none
     shared_noise: float = 0.5  # share of the noise variance that all frames of a clip have in common
     seed: int = 0
+    seen_before: int = 0  # frames that the networks had seen when this run began
 
     @property
     def frames(self) -> int:
@@ -63,6 +65,7 @@ class TrainConfig:
             batch_size=self.batch,
             learning_rate=self.lr,
             weight_decay=self.weight_decay,
+            optimizer=self.optimizer,
             warmup=self.warmup,
             cooldown=self.cooldown,
             average_over=self.average_over,
@@ -110,7 +113,8 @@ def train(
             return denoising_loss(denoiser, batch, alpha_bar, empty_context, config, generator, device)
 
     def publish(seen: int) -> None:
-        history = {"training": json.dumps(asdict(config) | {"seen": seen}), "prediction": config.predicts}
+        run = asdict(config) | {"seen": config.seen_before + seen}
+        history = {"training": json.dumps(run), "prediction": config.predicts}
         for name in TRAINS[config.stage]:
             network = getattr(average, name)
             save(network, out / f"{name}.safetensors", network.config, dtype=torch.float16, **history)

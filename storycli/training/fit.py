@@ -1,4 +1,4 @@
-"""The training loop of all networks: AdamW, a rate that rises and falls, averaged weights, and checkpoints.
+"""The training loop of all networks: a rate that rises and falls, averaged weights, and checkpoints.
 
 Progress is counted in samples seen, and everything random is drawn from (seed, samples seen), so that a run that
 was stopped and resumed repeats the uninterrupted one. Under ``torchrun`` every process takes its share of each batch
@@ -30,6 +30,7 @@ class FitSettings:
     batch_size: int  # over all processes
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
+    optimizer: str = "adamw"  # adamw | muon
     warmup: int = 2000  # samples
     cooldown: float = 1.0  # the last share of the run, over which the rate falls
     average_over: int = 4000  # samples; the result is an exponential average of the weights
@@ -89,7 +90,7 @@ def steps(
     checkpoint belongs to other settings.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, weight_decay=settings.weight_decay, betas=(0.9, 0.99), fused=True)
+    optimizer = optimizer_for(trained, settings)
     seen = resume(checkpoint, settings, network, average, optimizer) if checkpoint.exists() else 0
     rank, _ = processes.place()
     network.train()
@@ -113,6 +114,19 @@ def steps(
             save(checkpoint, settings, seen, network, average, optimizer)
             saved = time.monotonic()
         yield Progress(seen, settings.samples, smooth, (seen - start) / (time.monotonic() - started))
+
+
+def optimizer_for(parameters: list[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
+    """AdamW; or Muon (Jordan 2024), which takes a step of the same length in all directions of a matrix.
+
+    Muon leaves what is not a matrix, biases and norms, to AdamW, and its rates mean what those of AdamW do.
+    """
+    how = {"weight_decay": settings.weight_decay, "betas": (0.9, 0.99)}
+    if settings.optimizer == "muon":
+        from timm.optim import Muon
+
+        return Muon(parameters, nesterov=True, **how)
+    return torch.optim.AdamW(parameters, fused=True, **how)
 
 
 def learning_rate(seen: int, settings: FitSettings) -> float:

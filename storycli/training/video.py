@@ -4,18 +4,20 @@
 """
 
 import csv
+import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models import precision, structure, unet
 from models.checkpoint import load
 from models.schedule import cosine
+from models.structure import StructureConfig, StructureEncoder
 from models.unet import UNetConfig, VideoUNet
 from models.video_model import VideoModel
-from models.weights import load_autoencoder, load_minilm
+from models.weights import load_autoencoder, load_minilm, read_metadata
 from storycli import catalogue, processes
 from storycli.errors import StoryError
 from storycli.library import sources
@@ -28,6 +30,7 @@ from storycli.training.fit import Progress
 
 Report = Callable[[str, int, int], None]  # stage, done, of how many
 AUTOENCODER = catalogue.BUILT_IN / "storybook-autoencoder.safetensors"
+BUILT_IN_UNET = catalogue.BUILT_IN / "storybook-unet.safetensors"
 TOLD_EVERY = 20  # seconds
 SHOWN = 4  # clips of a sample sheet
 SAMPLE_STEPS, SAMPLE_GUIDANCE = 12, 2.0
@@ -46,13 +49,20 @@ class Data:
 
 
 def train_video(
-    data: Data, out: Path, config: TrainConfig, *, device: str = "auto", report: Report | None = None
+    data: Data,
+    out: Path,
+    config: TrainConfig,
+    *,
+    further: bool = False,
+    device: str = "auto",
+    report: Report | None = None,
 ) -> Path:
     """Prepare the data under ``out/data`` and train under ``out``; both go on where they were stopped.
 
     Leaves ``unet.safetensors`` and ``structure.safetensors`` in ``out``, how the loss fell in ``log.csv``, and a sheet
-    of samples for each checkpoint. Stage ``structure`` starts from the U-Net that stage ``base`` left in ``out``, or
-    from the built-in one; the others from nothing. Raises StoryError when there is nothing to train on.
+    of samples for each checkpoint. ``further`` trains the built-in networks on. Else stage ``structure`` starts from
+    the U-Net that stage ``base`` left in ``out``, or from the built-in one; the others from nothing. Raises StoryError
+    when there is nothing to train on.
     """
     report, first, captions = report or (lambda stage, done, total: None), processes.first(), []
     with processes.together(precision.pick_device(device)) as where:
@@ -68,10 +78,12 @@ def train_video(
         def show(average: Denoiser, seen: int) -> None:
             sheet(average, config, captions, out / "data", out / "samples" / f"{seen:09d}.jpg")
 
-        start = _trained_unet(out) if config.stage == "structure" else unet.STORYBOOK
+        networks = _networks(config.stage, out, further)
+        if further:
+            config = replace(config, seen_before=frames_seen(BUILT_IN_UNET))
         how = dict(empty_context=empty, device=where, on_checkpoint=show)
         told = time.monotonic()
-        for now in train(config, start, structure.STORYBOOK, out / "data", out, **how):
+        for now in train(config, *networks, out / "data", out, **how):
             if first and (time.monotonic() - told > TOLD_EVERY or now.seen >= now.samples):
                 told = time.monotonic()
                 report("train", now.seen, now.samples)
@@ -98,10 +110,23 @@ def sheet(trained: Denoiser, config: TrainConfig, captions: Sequence[str], data:
     filmstrip.sheet(rows, path, columns=4)
 
 
-def _trained_unet(out: Path) -> VideoUNet:
-    """The U-Net that stage ``base`` left, or the built-in one."""
-    path = out / "unet.safetensors"
-    return load(path, VideoUNet, UNetConfig) if path.exists() else load_model("storybook").unet
+def frames_seen(weights: Path) -> int:
+    """How many frames a U-Net was trained on, as its file says."""
+    return json.loads(read_metadata(weights)["training"])["seen"]
+
+
+def _networks(
+    stage: str, out: Path, further: bool
+) -> tuple[VideoUNet | UNetConfig, StructureEncoder | StructureConfig]:
+    """What to start from: networks, or the sizes of new ones."""
+    if further:
+        model = load_model("storybook")
+        return model.unet, model.structure
+    if stage != "structure":
+        return unet.STORYBOOK, structure.STORYBOOK
+    left = out / "unet.safetensors"  # by stage base
+    trained = load(left, VideoUNet, UNetConfig) if left.exists() else load_model("storybook").unet
+    return trained, structure.STORYBOOK
 
 
 def _log(path: Path, now: Progress) -> None:
