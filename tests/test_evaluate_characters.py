@@ -26,6 +26,7 @@ def measures(identity, prompt=0.5, shape=(4, 5, 2)):
     between = torch.linspace(-0.1, 0.1, shape[0])[:, None, None].expand(shape)
     return {
         "prompt": torch.full(shape, prompt),
+        "scene": torch.full(shape, 0.75),
         "identity": identity + between,
         "recognised": torch.full(shape, 0.25),
         "steady": torch.full(shape, 0.9),
@@ -34,7 +35,8 @@ def measures(identity, prompt=0.5, shape=(4, 5, 2)):
 
 def test_means_are_over_everything_and_intervals_over_characters():
     (row,) = table({CLASS_WORD: measures(0.4)})
-    assert (row.prompt, row.identity, row.recognised, row.steady) == pytest.approx((0.5, 0.4, 0.25, 0.9))
+    means = row.prompt, row.scene, row.identity, row.recognised, row.steady
+    assert means == pytest.approx((0.5, 0.75, 0.4, 0.25, 0.9))
     assert row.prompt_between == pytest.approx((0.5, 0.5), abs=1e-5)
     low, high = row.identity_between
     assert 0.3 < low < 0.36 and 0.44 < high < 0.5
@@ -64,7 +66,7 @@ def test_the_table_is_markdown_with_a_line_for_each_method():
     study = Study(assets=Path(), characters=("cat", "wolf"))
     lines = as_text(table({CLASS_WORD: measures(0.4), OURS: measures(0.6)}), study).splitlines()
     assert lines[0].startswith("2 characters x 10 scenes x 4 seeds of 4 frames")
-    assert lines[-2].startswith("| class word alone | 0.500 [0.500, 0.500] | 0.400 [")
+    assert lines[-2].startswith("| class word alone | 0.500 [0.500, 0.500] | 75% | 0.400 [")
     assert "[+0.200, +0.200]" in lines[-2] and "+0.2" not in lines[-1]
     assert len({line.count("|") for line in lines[2:]}) == 1
 
@@ -111,6 +113,22 @@ def test_every_character_plays_every_scene_in_every_way(studied):
         assert ((measured["recognised"] >= 0) & (measured["recognised"] <= 1)).all()
     assert told[-1] == ("learn and play", 8, 8)
     assert len(list((folder / "cells").glob("*.safetensors"))) == 8
+
+
+def test_a_clip_is_of_its_scene_when_no_other_sentence_is_nearer(studied, monkeypatch):
+    study, folder, *_ = studied
+    stage, clips = trial.staged(study, folder), np.zeros((2, 2, 128, 128, 3), np.uint8)
+    shown = {trial.SCENES[0]: np.float32([1, 0]), trial.SCENES[1]: np.float32([0, 1])}
+    told = {stage.sentence(trial.ANYONE, scene): vector for scene, vector in shown.items()}
+    monkeypatch.setattr(stage.encoder, "embed_text", lambda sentences: np.stack([told[each] for each in sentences]))
+    monkeypatch.setattr(stage.encoder, "embed_clips", lambda clips: np.float32([[0.8, 0.6], [0.6, 0.8]]))
+    found = stage.measure(clips, stage.embed(stage.pictures("cat")), "cat", trial.SCENES[0])
+    assert found["prompt"].tolist() == pytest.approx([0.8, 0.6]) and found["scene"].tolist() == [1, 0]
+
+
+def test_those_on_which_something_was_chosen_are_held_out_last(assets):
+    assert evaluate_characters.held_out(assets, 3) == ("cat", "raccoon", "polar bear")
+    assert set(evaluate_characters.held_out(assets, 10)[-2:]) == {"teddy", "wolf"}
 
 
 def test_what_is_done_is_not_done_again_and_what_is_missing_is_as_it_was(studied, monkeypatch):

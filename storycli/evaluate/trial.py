@@ -83,7 +83,8 @@ class Study:
 def cell(study: Study, folder: Path, chosen: tuple[str, str]) -> Path:
     """Learn a character by a method, have it play every scene, and measure: a file with the measures, and some frames.
 
-    ``prompt``, ``identity``, ``recognised`` and ``steady`` are (scenes, seeds); ``frames`` uint8 (scenes,f,h,w,3).
+    ``prompt``, ``scene``, ``identity``, ``recognised`` and ``steady`` are (scenes, seeds); ``frames`` uint8
+    (scenes,f,h,w,3).
     """
     name, way = chosen
     stage = staged(study, folder)
@@ -93,7 +94,7 @@ def cell(study: Study, folder: Path, chosen: tuple[str, str]) -> Path:
     hero, pictures, shown = stage.hero(name, way), stage.embed(stage.pictures(name)), []
     for scene in SCENES[: study.scenes]:
         clips = stage.real(name, scene) if way == WORLD else stage.play(hero, way, scene)
-        measures = stage.measure(clips, pictures, name, stage.sentence(ANYONE, scene))
+        measures = stage.measure(clips, pictures, name, scene)
         shown.append(measures | {"frames": torch.from_numpy(clips[0])})
     path.parent.mkdir(exist_ok=True)
     weights.write_tensors(path, {key: torch.stack([one[key] for one in shown]) for key in shown[0]}, {})
@@ -210,14 +211,21 @@ class Stage:
         return self.recogniser(train_recogniser.batch([np.float32(frame) / 255 for frame in frames]))
 
     @torch.inference_mode()
-    def measure(self, clips: np.ndarray, pictures: Tensor, name: str, sentence: str) -> dict[str, Tensor]:
-        """How well clips uint8 (seeds,f,h,w,3) show a character with embedded ``pictures``: measures (seeds,)."""
+    def measure(self, clips: np.ndarray, pictures: Tensor, name: str, scene: tuple[str, str]) -> dict[str, Tensor]:
+        """How well clips uint8 (seeds,f,h,w,3) of a scene show a character with embedded ``pictures``: (seeds,) each.
+
+        ``prompt`` is the cosine of a clip to its sentence, and ``scene`` whether no other scene's sentence is nearer.
+        """
         seen = self.embed(clips.reshape(-1, *clips.shape[2:])).unflatten(0, clips.shape[:2])
         best = self.recogniser.likeness(seen).argmax(-1)
         chosen = self.encoder.sample(0, clips.shape[1])
-        told = self.encoder.embed_clips([clip[chosen] for clip in clips]) @ self.encoder.embed_text([sentence])[0]
+        scenes = SCENES[: self.study.scenes]
+        sentences = self.encoder.embed_text([self.sentence(ANYONE, each) for each in scenes])
+        told = torch.from_numpy(self.encoder.embed_clips([clip[chosen] for clip in clips]) @ sentences.T)
+        own = scenes.index(scene)
         return {
-            "prompt": torch.from_numpy(told),
+            "prompt": told[:, own],
+            "scene": (told.argmax(1) == own).float(),
             "identity": (seen @ pictures.T).mean((1, 2)),
             "recognised": (best == self.recogniser.config.names.index(name)).float().mean(1),
             "steady": (seen[:, 1:] * seen[:, :-1]).sum(-1).mean(1),
