@@ -18,7 +18,7 @@ CONFIG = TrainConfig(still_frames=8, clip_frames=0, batch=4, warmup=4, still_sha
 
 @pytest.fixture(autouse=True)
 def _empty_prompt(monkeypatch):
-    monkeypatch.setattr(losses, "_empty", lambda: EMPTY)
+    monkeypatch.setattr(losses, "empty_context", lambda text: EMPTY)
 
 
 def test_every_network_is_asked_in_the_same_way_whatever_it_was_trained_by(data):

@@ -76,10 +76,11 @@ def test_each_stage_trains_its_networks_and_no_others(data, tmp_path, stage, cha
     assert {path.stem for path in tmp_path.glob("*.safetensors")} == changed
 
 
-def test_a_checkpoint_of_another_run_is_not_gone_on_from(data, tmp_path):
+@pytest.mark.parametrize("other", [{"lr": 1e-4}, {"seen_before": 8}, {"still_frames": 8, "clip_frames": 24}])
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(data, tmp_path, other):
     run(data, tmp_path)
     with pytest.raises(StoryError, match="other settings"):
-        run(data, tmp_path, replace(CONFIG, lr=1e-4))
+        run(data, tmp_path, replace(CONFIG, **other))
 
 
 def test_muon_steps_as_far_in_every_direction_of_a_matrix():
@@ -105,6 +106,9 @@ def test_built_in_weights_are_trained_on_and_know_how_much_they_have_seen(tmp_pa
     far = max((trained[key].float() - built_in[key].float()).abs().max().item() for key in built_in)
     assert 0 < far < 1e-2
     assert (out / "samples").exists()
+    table.write_text(f"path,caption\n{clip},a wolf walks\n")
+    with pytest.raises(StoryError, match="other data"):
+        video.train_video(video.Data(videos=[table]), tmp_path / "out", asked)
 
 
 def test_a_batch_that_is_no_whole_number_of_clips_is_refused(data, tmp_path):

@@ -38,10 +38,9 @@ def evaluate_training(
     from storycli.training import video as train_video
     from storycli.training.dataset import prepare_world
 
-    if not held.exists():
-        how = dict(tier="core", stills=512, clips=64, first_seed=clips.UNSEEN)
-        for _ in prepare_world(held, assets or Path("assets"), train_video.AUTOENCODER, **how):
-            screen.say("drew a shard of held-out scenes")
+    how = dict(tier="core", stills=512, clips=64, first_seed=clips.UNSEEN)
+    for _ in prepare_world(held, assets or Path("assets"), train_video.AUTOENCODER, **how):
+        screen.say("drew a shard of held-out scenes")
     if data:
         found = losses.ablation(data, held, output, still_frames=still_frames, clip_frames=clip_frames)
         answer(losses.as_text(found))

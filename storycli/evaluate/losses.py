@@ -15,7 +15,7 @@ from models.schedule import cosine
 from models.structure import StructureConfig, StructureEncoder
 from models.unet import UNetConfig, VideoUNet
 from models.weights import load, load_minilm, read_metadata
-from storycli.training.dataset import Shards
+from storycli.training.dataset import Shards, empty_context
 from storycli.training.diffusion import Denoiser, TrainConfig, denoising_loss, pick_batch, train
 from storycli.training.fit import averaged
 from storycli.training.video import frames_seen
@@ -26,7 +26,7 @@ AT_ONCE = 32  # frames
 FOREGROUND = 1e6  # a weight beside which the rest of the picture counts for nothing
 # Each choice of ``TrainConfig`` that is put to the test, made otherwise.
 CHOICES: Mapping[str, Mapping[str, object]] = {
-    "as trained": {},
+    "with the defaults": {},
     "predicts eps": {"predicts": "eps"},
     "without min-SNR": {"snr_limit": math.inf},
     "every frame its own noise": {"shared_noise": 0.0},
@@ -56,7 +56,7 @@ class Point:
 def held_out_loss(
     denoiser: Denoiser, shards: Shards, config: TrainConfig, empty_context: tuple[Tensor, Tensor], frames: int = 512
 ) -> Loss:
-    """The loss on the first ``frames`` frames of some shards, with text and structure, always with the same noise.
+    """The loss on ``frames`` frames of some shards, with text and structure, always the same ones with the same noise.
 
     All networks are asked in the same way, whatever ``config`` weights by, and whether they predict v or eps.
     """
@@ -75,7 +75,7 @@ def held_out_loss(
 
 def curve(weights: Sequence[Path], held: Path, frames: int = 512) -> dict[str, Point]:
     """The held-out losses of checkpoints, folders with ``unet.safetensors`` and ``structure.safetensors``, in order."""
-    stills, clips, empty = Shards(held / "stills"), Shards(held / "clips"), _empty()
+    stills, clips, empty = Shards(held / "stills"), Shards(held / "clips"), empty_context(load_minilm())
     found = {}
     for folder in weights:
         network = load(folder / "unet.safetensors", VideoUNet, UNetConfig)
@@ -105,12 +105,12 @@ def ablation(
     seed: int = 0,
     frames: int = 512,
 ) -> dict[str, Point]:
-    """Train the built-in model a little from nothing, once as it was and once with each choice made otherwise.
+    """Train the built-in model a little from nothing, once with the defaults and once with each choice made otherwise.
 
     Every run sees the same samples, and is measured on ``frames`` frames of ``held``. What they leave under ``out``
     lets a stopped ablation go on.
     """
-    stills, clips, empty = Shards(held / "stills"), Shards(held / "clips"), _empty()
+    stills, clips, empty = Shards(held / "stills"), Shards(held / "clips"), empty_context(load_minilm())
     base = TrainConfig(
         still_frames=still_frames,
         clip_frames=clip_frames,
@@ -141,9 +141,3 @@ def as_text(rows: Mapping[str, Point]) -> str:
         losses = (point.stills.whole, point.stills.foreground, point.clips.whole, point.clips.foreground)
         lines.append((name, f"{point.seen:,}", *(f"{loss:.4f}" for loss in losses)))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _empty() -> tuple[Tensor, Tensor]:
-    text = load_minilm()
-    ids, words = text.tokenize([""])
-    return text.encode(ids, words)[0], words[0]

@@ -41,9 +41,10 @@ def table(
     """Draws ``count`` held-out clips into ``folder`` and looks for each, without captions and then with them."""
     captions, queries = draw(assets, count, folder / "clips", progress)
     rows = []
-    for searched, clips in (("picture only", folder / "clips"), ("picture and caption", captions)):
-        library = Library(folder / "index" / searched, weights)  # captions stay in an index that has been told them
-        library.add([clips], progress=lambda done, total, _: progress("index", done, total))
+    for searched, clips in (("picture only", list(queries)), ("picture and caption", [captions])):
+        # an index for each, as it keeps captions that it has been told, and clips
+        library = Library(folder / "index" / f"{searched}, {count}", weights)
+        library.add(clips, progress=lambda done, total, _: progress("index", done, total))
         rows.append(measure(library, searched, queries, progress))
     return rows
 

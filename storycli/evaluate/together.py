@@ -48,7 +48,8 @@ def table(study: Study, folder: Path, scenes: int = 3, workers: int = 1) -> list
 def pair(study: Study, folder: Path, scenes: int, names: tuple[str, str]) -> Path:
     """Measures ``own`` and ``other`` (kinds, scenes, figures, frames) of two characters; ``frames`` to look at."""
     stage = staged(study, folder)
-    path = folder / "cells" / f"{'+'.join(names)}--{stage.key((*names, scenes))}.safetensors".replace(" ", "-")
+    both = "+".join(names)
+    path = folder / "cells" / f"{both}--{stage.key((f'{both} in {scenes} scenes', OURS))}.safetensors".replace(" ", "-")
     if path.exists():
         return path
     heroes = [stage.hero(name, OURS) for name in names]

@@ -21,6 +21,8 @@ from torch import Tensor
 from models import precision
 from models.text import TextEncoder
 from models.weights import write_tensors
+from storycli import digest
+from storycli.errors import StoryError
 from storycli.processes import each
 
 SHARD_FRAMES = 2048
@@ -118,8 +120,9 @@ def prepare_world(
         for index in range(-(-count // size)):
             path = folder / kind / f"{index:05d}.safetensors"
             start = first_seed + index * size + (0 if frames == 1 else CLIP_SEEDS)
+            seeds = range(start, start + min(size, count - index * size))
             if not path.exists():
-                jobs.append((path, assets, weights, tier, range(start, start + size), frames, split, index % 2 == 1))
+                jobs.append((path, assets, weights, tier, seeds, frames, split, index % 2 == 1))
     yield from each(_world_shard, jobs, workers)
 
 
@@ -164,6 +167,21 @@ class Shards:
             row = int(index) - int(self.ends[shard - 1] if shard else 0)
             rows.append({key: value[row] for key, value in self.shards[shard].items()})
         return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def claim(folder: Path, content: object) -> None:
+    """Note what the shards of a folder are made of. Raises StoryError when it holds shards of something else."""
+    path, made_of = folder / "made-of", digest.key(content)
+    if path.exists() and path.read_text() != made_of:
+        raise StoryError(f"{folder} holds shards of other data", "choose another folder with -o, or delete this one")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(made_of)
+
+
+def empty_context(text: TextEncoder) -> tuple[Tensor, Tensor]:
+    """The encoded empty prompt, (l, d), and its word mask (l,)."""
+    ids, words = text.tokenize([""])
+    return text.encode(ids, words)[0], words[0]
 
 
 def video_samples(

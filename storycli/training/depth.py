@@ -37,8 +37,8 @@ def train(
 ) -> Path:
     """Trains on ``pictures`` frames of the world and as many scenes, and writes ``out`` (.safetensors, half precision).
 
-    ``assets`` is the folder of the world's emoji (``storycli.world.fetch_assets``). Goes on from ``out`` + ``.ckpt``
-    when an earlier run was stopped.
+    ``assets`` is the folder of the world's emoji (``storycli.world.generator.fetch_assets``). Goes on from ``out`` +
+    ``.ckpt`` when an earlier run was stopped.
     """
     chosen = pick_device(device)
     torch.manual_seed(settings.seed)

@@ -121,8 +121,16 @@ def train(
         if on_checkpoint:
             on_checkpoint(average, seen)
 
-    where, every = out / f"{config.stage}.checkpoint", checkpoint_seconds
-    yield from steps(denoiser, average, loss, config.fitting(), checkpoint=where, every=every, on_checkpoint=publish)
+    yield from steps(
+        denoiser,
+        average,
+        loss,
+        config.fitting(),
+        checkpoint=out / f"{config.stage}.checkpoint",
+        every=checkpoint_seconds,
+        on_checkpoint=publish,
+        belongs_to=asdict(config),
+    )
 
 
 def check_batch(batch: int, lengths: list[int]) -> None:

@@ -9,7 +9,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -81,17 +81,19 @@ def steps(
     checkpoint: Path,
     every: float = 60,
     on_checkpoint: Callable[[int], None] | None = None,
+    belongs_to: Mapping[str, object] | None = None,
 ) -> Iterator[Progress]:
     """Trains what ``network`` does not have frozen, a step at a time; ``average`` follows it.
 
     ``loss(network, seen)`` makes this process's share of the batch that comes after ``seen`` samples, and returns the
     mean over it. Every ``every`` seconds, and at the end, the first process calls ``on_checkpoint(seen)`` and the state
     goes to ``checkpoint``; when that file is there the run goes on from it. Raises StoryError when the
-    checkpoint belongs to other settings.
+    checkpoint belongs to other settings, or to a run that ``belongs_to`` tells apart.
     """
+    told = asdict(settings) | dict(belongs_to or {})
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = optimizer_for(trained, settings)
-    seen = resume(checkpoint, settings, network, average, optimizer) if checkpoint.exists() else 0
+    seen = resume(checkpoint, told, network, average, optimizer) if checkpoint.exists() else 0
     rank, _ = processes.place()
     network.train()
     started, start, saved, smooth = time.monotonic(), seen, time.monotonic(), None
@@ -111,7 +113,7 @@ def steps(
         if rank == 0 and (time.monotonic() - saved > every or seen >= settings.samples):
             if on_checkpoint:
                 on_checkpoint(seen)
-            save(checkpoint, settings, seen, network, average, optimizer)
+            save(checkpoint, told, seen, network, average, optimizer)
             saved = time.monotonic()
         yield Progress(seen, settings.samples, smooth, (seen - start) / (time.monotonic() - started))
 
@@ -159,10 +161,10 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
 
 
-def save(path: Path, settings: FitSettings, seen: int, network: nn.Module, average: nn.Module, optimizer) -> None:
+def save(path: Path, settings: Mapping, seen: int, network: nn.Module, average: nn.Module, optimizer) -> None:
     """A checkpoint that appears by renaming only."""
     state = {
-        "settings": asdict(settings),
+        "settings": settings,
         "seen": seen,
         "network": network.state_dict(),
         "average": average.state_dict(),
@@ -173,10 +175,10 @@ def save(path: Path, settings: FitSettings, seen: int, network: nn.Module, avera
     os.replace(partial, path)
 
 
-def resume(path: Path, settings: FitSettings, network: nn.Module, average: nn.Module, optimizer) -> int:
+def resume(path: Path, settings: Mapping, network: nn.Module, average: nn.Module, optimizer) -> int:
     """Puts the state of a checkpoint back and returns how many samples it had seen."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["settings"] != asdict(settings):
+    if state["settings"] != settings:
         raise StoryError(
             f"{path} was left by a training with other settings", "Delete it to start anew, or repeat those settings."
         )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models import weights
 from models.frozen_in_time import STORYBOOK, FrozenInTime, frame_indices, norm_softmax_loss, preprocess
+from models.metrics import cosine
 from models.precision import pick_device, training
 from models.text import mean_pool
 from storycli.training.fit import FitSettings, fit
@@ -40,8 +41,8 @@ def train(
 ) -> Path:
     """Trains on ``clips`` clips of the world, told twice each, and writes ``out`` (.safetensors, half precision).
 
-    ``assets`` is the folder of the world's emoji (``storycli.world.fetch_assets``). Goes on from ``out`` + ``.ckpt``
-    when an earlier run was stopped.
+    ``assets`` is the folder of the world's emoji (``storycli.world.generator.fetch_assets``). Goes on from ``out`` +
+    ``.ckpt`` when an earlier run was stopped.
     """
     on = pick_device(device)
     torch.manual_seed(settings.seed)
@@ -125,27 +126,3 @@ def augment(frames: np.ndarray, rng: np.random.Generator) -> Tensor:
     pixels = grey + (pixels - grey) * np.float32(rng.uniform(0.5, 1.2))
     pixels = pixels * np.float32(rng.uniform(0.7, 1.2)) + np.float32(rng.normal(0, 0.1))
     return rearrange(torch.from_numpy(pixels.clip(-1, 1)), "f h w c -> c f h w")
-
-
-def cosine(a: Tensor, b: Tensor) -> Tensor:
-    return nn.functional.normalize(a, dim=-1) @ nn.functional.normalize(b, dim=-1).T
-
-
-@torch.inference_mode()
-def measure(network: FrozenInTime, assets: Path, count: int = 1000) -> dict[str, float]:
-    """Text-to-video R@1, R@5, R@10 in percent and median rank on held-out clips (characters or pairs never seen)."""
-    frames, captions = clips_and_captions(World(assets), count, "held_out", tellings=1)
-    told = network.project_text(embed([caption for (caption,) in captions]))
-    seen = [network.encode_video(preprocess(scaled(frames[i : i + 16]), network.config)) for i in range(0, count, 16)]
-    return ranks(cosine(told, torch.cat(seen)))
-
-
-def scaled(frames: np.ndarray) -> Tensor:
-    return rearrange(torch.from_numpy(frames).float() / 127.5 - 1, "b f h w c -> b c f h w")
-
-
-def ranks(similarity: Tensor) -> dict[str, float]:
-    """Recall and median rank (1 = best) of the true pair, on the diagonal; ties count for the pair, as published."""
-    rank = 1 + (similarity > similarity.diagonal()[:, None]).sum(1).float()
-    recall = {f"R@{k}": (rank <= k).float().mean().item() * 100 for k in (1, 5, 10)}
-    return recall | {"MedR": rank.median().item()}

@@ -67,13 +67,10 @@ def train_video(
     report, first, captions = report or (lambda stage, done, total: None), processes.first(), []
     with processes.together(precision.pick_device(device)) as where:
         if first:
-            captions, total, shards = _videos(data, out) if data.videos else _world(data, out)
+            captions, total, shards = _videos(data, out) if data.videos else _world(data, out, config)
             for done, _ in enumerate(shards, 1):
                 report("prepare", done, total)
         processes.wait()
-        text = load_minilm()
-        ids, words = text.tokenize([""])
-        empty = text.encode(ids, words)[0], words[0]
 
         def show(average: Denoiser, seen: int) -> None:
             sheet(average, config, captions, out / "data", out / "samples" / f"{seen:09d}.jpg")
@@ -81,7 +78,7 @@ def train_video(
         networks = _networks(config.stage, out, further)
         if further:
             config = replace(config, seen_before=frames_seen(BUILT_IN_UNET))
-        how = dict(empty_context=empty, device=where, on_checkpoint=show)
+        how = dict(empty_context=dataset.empty_context(load_minilm()), device=where, on_checkpoint=show)
         told = time.monotonic()
         for now in train(config, *networks, out / "data", out, **how):
             if first and (time.monotonic() - told > TOLD_EVERY or now.seen >= now.samples):
@@ -147,19 +144,22 @@ def _videos(data: Data, out: Path) -> tuple[list[str], int, Iterator[Path]]:
             "none of these videos has a caption to learn from", "give a CSV with the columns path and caption"
         )
     pairs = [(source.path, source.told.caption) for source in found]
+    dataset.claim(out / "data", [(str(path), caption) for path, caption in pairs])
     encode = load_autoencoder(AUTOENCODER).encode
     how = dict(model="storybook", num_frames=16, fps=8, size=128)
     shards = dataset.prepare_videos(out / "data", pairs, encode, load_minilm(), **how)
     return [told for _, told in pairs[:SHOWN]], 2 * -(-len(pairs) // (dataset.SHARD_FRAMES // 16)), shards
 
 
-def _world(data: Data, out: Path) -> tuple[list[str], int, Iterator[Path]]:
+def _world(data: Data, out: Path, config: TrainConfig) -> tuple[list[str], int, Iterator[Path]]:
     """As ``_videos``, of scenes; the emoji they are drawn with are fetched when they are not there."""
     from storycli.world.generator import World, assets_in
 
+    dataset.claim(out / "data", ["world", data.tier])
     assets = assets_in(out, data.assets)
     how = dict(tier=data.tier, stills=data.stills, clips=data.clips, workers=data.workers)
     shards = dataset.prepare_world(out / "data", assets, AUTOENCODER, **how)
-    world, seeds = World(assets, data.tier), range(dataset.CLIP_SEEDS, dataset.CLIP_SEEDS + SHOWN)
+    first = dataset.CLIP_SEEDS if config.clip_frames else 0
+    world, seeds = World(assets, data.tier), range(first, first + SHOWN)
     captions = [world.caption(world.scene(seed), random.Random(seed)) for seed in seeds]
     return captions, -(-data.stills // dataset.SHARD_FRAMES) + -(-data.clips * 16 // dataset.SHARD_FRAMES), shards
