@@ -60,17 +60,18 @@ def fetch(
         part.unlink()
         _note(part).unlink(missing_ok=True)
         raise
-    with part.open("rb+") as file:
+    with part.open("rb") as file:  # another name of a local file may be of one that is only to be read
         os.fsync(file.fileno())
     part.rename(path)
+    part.unlink(missing_ok=True)  # two names of one file both outlive a renaming
     _note(part).unlink(missing_ok=True)
     return found
 
 
 def have(path: Path) -> int:
-    """How many bytes of ``path`` are here, whole or in part."""
-    here = (found for found in (path, path.with_name(path.name + ".part")) if found.is_file())
-    return next((found.stat().st_size for found in here), 0)
+    """How many bytes of ``path`` are here, whole or in a part that a fetch goes on with."""
+    part = path.with_name(path.name + ".part")
+    return _size(path) or (_size(part) if _note(part).exists() else 0)
 
 
 def _silent(done: int, total: int) -> None:
@@ -85,6 +86,7 @@ def _note(part: Path) -> Path:
 def _copy(source: Path, part: Path, report: Report) -> None:
     """A second name for a local file, or a copy where the disk is another one."""
     part.unlink(missing_ok=True)
+    _note(part).unlink(missing_ok=True)  # or an interrupted import would be taken for a part of what it tells of
     try:
         total = source.stat().st_size
         with _on_disk(part):
@@ -141,8 +143,10 @@ def _fill(url: str, part: Path, report: Report) -> str:
         if done and total != known["total"]:
             part.unlink()
             raise ConnectionError("the server has another file now")
-        with _on_disk(part), part.open("ab") as file:
-            file.truncate(done)
+        with _on_disk(part):
+            if not done:  # what is there may be another name of somebody's own file: it is not written into
+                part.unlink(missing_ok=True)
+            part.touch()
             _room(part, (total or done) - done)
             stated = redirects.sha256 or known.get("sha256", "")
             known = {"url": url, "total": total, "validator": _validator(answer), "sha256": stated}

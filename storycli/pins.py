@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from storycli import config, digest
 from storycli.errors import StoryError
 from storycli.media.ffmpeg import replacing
@@ -27,7 +29,8 @@ def pin(path: Path, sha256: str, source: str = "", *, published: bool = False) -
     """
     stat = path.stat()
     entry = {"sha256": sha256, "size": stat.st_size, "modified": stat.st_mtime_ns}
-    _write(_all() | {_name(path): entry | {"source": source, "published": published}})
+    with _alone():
+        _write(_all() | {_name(path): entry | {"source": source, "published": published}})
 
 
 def pinned(path: Path) -> str:
@@ -51,14 +54,20 @@ def digest_of(path: Path) -> str:
             f"{path} is not the file any more that came from {entry['source']}",
             f"storycli models rm {path.parent.name}, then pull or import it again",
         )
-    with suppress(StoryError):  # in a folder that is not ours to write, files are read at every start
+    with suppress(StoryError, OSError):  # in a folder that is not ours to write, files are read at every start
         pin(path, found, entry.get("source", ""), published=entry.get("published", False))
     return found
 
 
 def forget(folder: Path) -> None:
     """Take whatever comes next into ``folder`` for right."""
-    _write({name: entry for name, entry in _all().items() if not name.startswith(f"{folder.name}/")})
+    with _alone():
+        _write({name: entry for name, entry in _all().items() if not name.startswith(f"{folder.name}/")})
+
+
+def _alone() -> FileLock:
+    """Held while what is remembered changes, so that two commands at a time forget nothing of each other's."""
+    return FileLock(weights_folder() / ".pins.lock")
 
 
 def _name(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Learning a character with the built-in model, for a few steps: what is written, and when it still holds."""
 
 import dataclasses
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from safetensors.torch import load_file
 from models.checkpoint import read_metadata, write_tensors
 from models.personal import TimeInv
 from storycli.catalogue import named
-from storycli.characters import proof
+from storycli.characters import personal, proof
 from storycli.characters.learn import train
 from storycli.characters.methods import METHODS, CharacterConfig, Pupil, trainable
-from storycli.characters.personal import load_character, ready
+from storycli.characters.personal import load_character, networks_digest, ready
 from storycli.characters.views import near, told
 from storycli.config import EXAMPLES
 from storycli.errors import StoryError
@@ -104,6 +105,15 @@ def test_a_checkpoint_that_is_no_use_is_left_aside(tmp_path, damage):
     assert told == [1, 2, 3]
 
 
+@pytest.mark.parametrize("content", [b"garbage", b".", b""])
+def test_a_checkpoint_that_is_none_is_left_aside_with_a_warning(tmp_path, caplog, content):
+    pupil = Pupil(word=TimeInv(torch.zeros(3), 1), learnt={}, branches={}, optimizer=None)
+    (tmp_path / "checkpoint").write_bytes(content)
+    pupil.resume(tmp_path / "checkpoint", {})
+    assert "checkpoint cannot be read" in caplog.text and "the training starts anew" in caplog.text
+    assert pupil.step == 0
+
+
 def test_training_stops_early_when_it_no_longer_learns():
     pupil = Pupil(word=TimeInv(torch.zeros(3), 1), learnt={}, branches={}, optimizer=None)
     patient = CharacterConfig(patience=2)
@@ -169,6 +179,27 @@ def test_a_character_is_ready_until_its_pictures_or_its_class_word_change(learnt
     other = teddy(tmp_path / "teddy", count=3)
     shutil.copy(path, other.dir)
     assert ready(other, "storybook") is None
+
+
+def test_a_damaged_character_is_told_with_what_to_do(tmp_path):
+    hero = teddy(tmp_path / "teddy")
+    (hero.dir / "character.safetensors").write_bytes(b"damaged")
+    with pytest.raises(StoryError, match=r"character\.safetensors cannot be read") as told:
+        ready(hero, "storybook")
+    assert "storycli train-character" in told.value.hint
+
+
+def test_weights_that_were_fetched_are_read_once_to_tell_what_a_character_was_made_for(monkeypatch):
+    model = named("lvdm")
+    model.folder.mkdir(parents=True)
+    for file in model.files:
+        model.path(file).write_bytes(file.name.encode())
+    shas = (hashlib.sha256(name).digest() for name in (b"model_rm_wtm.ckpt", b"adapter.pth"))
+    expected = hashlib.sha256(b"".join(shas)).hexdigest()
+    assert networks_digest("lvdm") == expected
+    personal._sha256.cache_clear()  # as in another process
+    monkeypatch.setattr("storycli.digest.file", lambda path: 1 / 0)
+    assert networks_digest("lvdm") == expected
 
 
 def test_the_hero_of_the_example_ships_trained_for_the_built_in_model():

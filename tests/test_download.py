@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import signal
+import stat
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -180,11 +182,9 @@ def test_a_disk_that_fills_is_told_and_is_not_taken_for_the_network(server, url,
     real = Path.open
 
     def to_a_full_disk(self, mode="r", *args, **kwargs):
-        full = self.name.endswith(".part") and mode == "ab" and self.exists() and self.stat().st_size == 0 and begun
-        begun.append(self)
+        full = self.name.endswith(".part") and mode == "ab"
         return real(Path("/dev/full") if full else self, mode, *args, **kwargs)
 
-    begun = []
     monkeypatch.setattr(Path, "open", to_a_full_disk)
     with pytest.raises(StoryError, match=r"model\.ckpt\.part: No space left on device"):
         fetch(url, path)
@@ -209,6 +209,60 @@ def test_a_local_file_on_another_disk_is_copied(tmp_path, path, monkeypatch):
     monkeypatch.setattr(os, "link", another_disk)
     (tmp_path / "mine.ckpt").write_bytes(CONTENT)
     fetch(tmp_path / "mine.ckpt", path)
+    assert only(path)
+
+
+def interrupted(monkeypatch, source: Path, path: Path) -> None:
+    """Take a local file, until Ctrl-C while its digest is taken."""
+    with monkeypatch.context() as impatient:
+        impatient.setattr(download.digest, "file", lambda part: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            fetch(source, path)
+    assert not path.exists() and path.with_name("model.ckpt.part").samefile(source)
+
+
+def test_a_fetch_after_an_interrupted_import_leaves_the_file_that_was_imported_as_it_is(
+    tmp_path, url, path, monkeypatch
+):
+    mine = tmp_path / "mine.ckpt"
+    mine.write_bytes(b"mine")
+    interrupted(monkeypatch, mine, path)
+    assert download.have(path) == 0
+    fetch(url, path)
+    assert only(path)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_an_import_into_a_part_that_was_fetched_is_not_gone_on_with(server, tmp_path, url, path, monkeypatch):
+    stop_at(server, 1000, url, path, monkeypatch)
+    mine = tmp_path / "mine.ckpt"
+    mine.write_bytes(CONTENT[:500])
+    interrupted(monkeypatch, mine, path)
+    fetch(url, path)
+    assert only(path)
+    assert mine.read_bytes() == CONTENT[:500]
+    assert server.asked[-1][1] is None
+
+
+def test_a_local_file_may_be_taken_twice(tmp_path, path):
+    source = tmp_path / "mine.ckpt"
+    source.write_bytes(CONTENT)
+    for _ in range(2):
+        fetch(source, path)
+        assert only(path)
+
+
+def test_a_local_file_that_can_only_be_read_is_taken(tmp_path, path, monkeypatch):
+    def as_anybody(self, mode="r", *args, **kwargs):
+        if set(mode) & set("wa+") and self.exists() and not self.stat().st_mode & stat.S_IWUSR:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, mode, *args, **kwargs)
+
+    source, real = tmp_path / "mine.ckpt", Path.open
+    source.write_bytes(CONTENT)
+    source.chmod(0o444)
+    monkeypatch.setattr(Path, "open", as_anybody)  # whoever runs the tests may be allowed more
+    fetch(source, path)
     assert only(path)
 
 

@@ -162,7 +162,7 @@ class Pupil:
             return
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
+        except Exception as error:  # torch raises many types for a damaged file
             log.warning("%s cannot be read (%s); the training starts anew", path, type(error).__name__)
             return
         if state["header"] != header:

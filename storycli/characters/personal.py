@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.personal import TimeInv
 from models.weights import WeightsError, read_metadata, read_state_dict
-from storycli import catalogue, digest
+from storycli import catalogue, digest, pins
 from storycli.characters.methods import CharacterConfig
 from storycli.characters.views import WORD
 from storycli.errors import StoryError
@@ -18,6 +18,7 @@ from storycli.media.pictures import pictures
 from storycli.story import Character
 
 FILE = "character.safetensors"
+AGAIN = "train the character again: storycli train-character"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +31,17 @@ class Personal:
 
 
 def ready(character: Character, model: str, config: CharacterConfig | None = None) -> Path | None:
-    """The weights in a character's folder, if they were made from these pictures for this model (by this training)."""
+    """The weights in a character's folder, if they were made from these pictures for this model (by this training).
+
+    Raises StoryError when they cannot be read.
+    """
     path = character.dir / FILE
     if not path.is_file():
         return None
-    made = read_metadata(path)
+    try:
+        made = read_metadata(path)
+    except WeightsError as error:
+        raise StoryError(error.message, AGAIN) from error
     wanted = identity(character, model) | (recipe(config) if config else {})
     if character.class_word is None:  # whatever it was trained with will do
         del wanted["class_word"]
@@ -46,11 +53,11 @@ def load_character(path: Path, model: str) -> Personal:
     try:
         made, tensors = read_metadata(path), read_state_dict(path)
     except WeightsError as error:
-        raise StoryError(error.message, "train the character again: storycli train-character") from error
+        raise StoryError(error.message, AGAIN) from error
     if made.get("weights") != networks_digest(model):
         raise StoryError(
             f"{path} was trained for the model {made.get('model', 'of another program')}, not this {model}",
-            "train the character again: storycli train-character",
+            AGAIN,
         )
     table = tensors.pop("word")
     word = TimeInv(table[0], len(table))
@@ -88,13 +95,13 @@ def networks_digest(model: str) -> str:
     used = hashlib.sha256()
     for file in entry.files:
         if not any(part in file.name for part in ("depth", "midas", "retrieval", "frozen", "upscaler")):
-            path = entry.folder / file.name
+            path = entry.path(file)
             status = path.stat()
-            used.update(_sha256(path, status.st_size, status.st_mtime_ns))
+            used.update(_sha256(path, entry.built_in, status.st_size, status.st_mtime_ns))
     return used.hexdigest()
 
 
 @functools.cache
-def _sha256(path: Path, size: int, modified: int) -> bytes:
+def _sha256(path: Path, built_in: bool, size: int, modified: int) -> bytes:
     """The digest of a file, which may be gigabytes: taken once, unless its size or time of change says otherwise."""
-    return bytes.fromhex(digest.file(path))
+    return bytes.fromhex(digest.file(path) if built_in else pins.digest_of(path))
