@@ -60,6 +60,7 @@ class Settings(BaseModel):
     music: Path | None = None
     narrate: bool = False
     voice: Literal["offline", "openai"] = "offline"
+    tts_model: str | None = None
     aspect: Literal["clip", "1:1", "16:9", "9:16"] = "clip"
     index: Path | None = None
     llm: Literal["auto", "openai", "offline", "none"] = "auto"
@@ -78,7 +79,17 @@ def load(flags: Mapping[str, Any], *, folder: Path | None = None, environ: Mappi
     for path in (user_file(), folder / "storycli.toml"):
         values |= _from_file(path)
     values |= _from_environment(environ)
-    return _checked(values | {name: value for name, value in flags.items() if value is not None}, _say_flag, UsageError)
+    return _checked(values | _given(flags), _say_flag, UsageError)
+
+
+def changed(settings: Settings, flags: Mapping[str, Any]) -> Settings:
+    """``settings`` with what ``flags`` say (``None`` = flag not given), and with nothing from elsewhere.
+
+    Raises:
+        UsageError: a flag is wrong.
+    """
+    said = _checked(_given(flags), _say_flag, UsageError)
+    return settings.model_copy(update=said.model_dump(exclude_unset=True))
 
 
 def user_file() -> Path:
@@ -92,6 +103,11 @@ def home() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("storycli")
 
 
+def service(environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """The key and the address of a language model's service, each empty where the environment names none."""
+    return environ.get("OPENAI_API_KEY", "").strip(), environ.get("OPENAI_BASE_URL", "").strip()
+
+
 def library_folder(chosen: Path | None, *, for_writing: bool = False) -> Path | None:
     """The clip library: the chosen one, ``./.storycli/index``, or the user's; ``None`` is the built-in."""
     if chosen is not None:
@@ -100,6 +116,10 @@ def library_folder(chosen: Path | None, *, for_writing: bool = False) -> Path | 
     if local.is_dir():
         return local
     return own if for_writing or own.is_dir() else None
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 def _from_file(path: Path) -> dict[str, Any]:

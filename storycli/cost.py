@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from storycli import catalogue, stages
 from storycli.config import Settings
-from storycli.story import Story
+from storycli.errors import StoryError
+from storycli.story import Character, Story, Take
 
 CLIP_MB = 1.5  # the files of a plot of 16 frames at 512x512
 TRAINING_SECONDS = 90  # for a character that has only pictures, with the built-in model on two cores
@@ -18,6 +19,7 @@ class Cost:
     plots: int
     model: str
     seconds: int
+    at_most: bool  # ``seconds`` counts clips rendered again, which may not be needed
     memory_gb: float
     disk_mb: int
     to_train: tuple[str, ...]  # characters
@@ -28,13 +30,35 @@ def of(story: Story, settings: Settings) -> Cost:
     model = catalogue.choose(settings.model, settings.device)
     takes = [stages.take(plot, settings, model) for plot in story.plots]
     pixels = [take.frames * math.prod(take.size) / (model.frames * math.prod(model.size)) for take in takes]
-    clips = sum(size * take.steps / model.steps for size, take in zip(pixels, takes, strict=True))
-    untrained = tuple(c.name for c in story.characters if not (c.dir / "character.safetensors").exists())
+    clips = sum(
+        size * (take.steps * (take.retries + 1) + _rehearsal(take)) / model.steps
+        for size, take in zip(pixels, takes, strict=True)
+    )
+    untrained = tuple(c.name for c in story.characters if not _trained(c, model.name))
     return Cost(
         plots=len(takes),
         model=model.name,
         seconds=round(clips * model.seconds + len(untrained) * TRAINING_SECONDS),
+        at_most=any(take.retries for take in takes),
         memory_gb=round(model.memory * max(1, max(pixels)), 1),
         disk_mb=math.ceil(sum(pixels) * CLIP_MB),
         to_train=untrained,
     )
+
+
+def _rehearsal(take: Take) -> float:
+    """How many steps of a take's whole clip are as much as trying which tau suits it."""
+    if take.tau != "auto":
+        return 0
+    from storycli.rehearse import FRAMES, STEPS, TAUS
+
+    return len(TAUS) * STEPS * min(FRAMES, take.frames) / take.frames
+
+
+def _trained(character: Character, model: str) -> bool:
+    from storycli.characters.personal import ready
+
+    try:
+        return ready(character, model) is not None
+    except StoryError:  # what is damaged has to be trained again
+        return False

@@ -4,9 +4,12 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from storycli import catalogue, config
 from storycli.errors import StoryError
@@ -100,24 +103,40 @@ def _clips() -> tuple[str, str]:
 
 
 def _language_model() -> tuple[str, str]:
-    key, base = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
-    if not (key or base):
+    key, address = config.service()
+    if not (key or address):
         return "none set; English stories are read offline", ""
-    base = (base or OPENAI).rstrip("/")
-    request = urllib.request.Request(f"{base}/models", headers={"Authorization": f"Bearer {key}"} if key else {})
+    if not (key.isascii() and key.isprintable()):
+        return "OPENAI_API_KEY holds characters that no key has", "set it again, or use --llm offline"
     try:
+        base, login = _without_login(address or OPENAI)
+        request = urllib.request.Request(f"{base}/models")
+        if login or key:
+            credentials = f"Basic {b64encode(login.encode()).decode()}" if login else f"Bearer {key}"
+            request.add_unredirected_header("Authorization", credentials)
         with urllib.request.urlopen(request, timeout=5):
             return f"{base} answers", ""
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return f"{base} refuses the key ({error.code})", "set OPENAI_API_KEY to a key that it knows"
         return f"{base} answers with {error.code}", "" if error.code == 404 else "look at the server's log"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (InvalidURL, ValueError):  # their texts quote what they are about
+        return "OPENAI_BASE_URL is not an address", "it looks like http://localhost:11434/v1"
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error) if isinstance(error, OSError) else "what it says is not HTTP"
         return (
             f"{base} does not answer: {reason}",
             "start the server, or mend OPENAI_BASE_URL, or use --llm offline",
         )
+
+
+def _without_login(address: str) -> tuple[str, str]:
+    """A server's address as it may be shown, and the ``name:password`` that stood in it. Raises ValueError."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError(address)
+    login, _, host = parts.netloc.rpartition("@")
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}", unquote(login)
 
 
 LOOKS = {

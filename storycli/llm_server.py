@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import openai
 
+from storycli import config
 from storycli.errors import StoryError
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,15 @@ class TooLong(Exception):
     """The request, or the answer to it, is longer than the model can take."""
 
 
-def connection(key: str, address: str | None, *, seconds: float, retries: int = 0) -> openai.OpenAI:
-    """A client whose answers are complete in ``seconds`` or fail, and which logs no word of what it sends."""
+def connection(key: str, address: str, *, seconds: float, retries: int = 0) -> openai.OpenAI:
+    """A client whose answers are complete in ``seconds`` or fail, and which logs no word of what it sends.
+
+    A server at an ``address`` of one's own may need no key.
+    """
     logging.getLogger("openai").setLevel(logging.INFO)  # at DEBUG it logs whole requests, with the story in them
     client = openai.DefaultHttpxClient(event_hooks={"response": [lambda response: _hurry(response, seconds)]})
-    return openai.OpenAI(api_key=key, base_url=address, timeout=seconds, max_retries=retries, http_client=client)
+    how = dict(timeout=seconds, max_retries=retries, http_client=client)
+    return openai.OpenAI(api_key=key or "none", base_url=address or None, **how)
 
 
 def _hurry(response: Any, seconds: float) -> None:
@@ -61,9 +66,8 @@ class Server:
     """The language model's server. It is asked for JSON in the strictest way that it knows."""
 
     def __init__(self, model: str | None, *, schema: dict[str, Any]):
-        address = os.environ.get("OPENAI_BASE_URL") or None
-        key = os.environ.get("OPENAI_API_KEY", "").strip() or ("none" if address else "")
-        if not key:
+        key, address = config.service()
+        if not (key or address):
             raise StoryError(
                 "there is no key for the language model",
                 "set OPENAI_API_KEY, or OPENAI_BASE_URL for a local server such as Ollama; or use --llm offline",

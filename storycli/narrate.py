@@ -4,35 +4,26 @@ The offline voice is the package ``hibari-tts`` (extra ``narration``), the servi
 ``/audio/speech``, found by ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL``.
 """
 
-import os
 import unicodedata
 import wave
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from storycli import config
 from storycli.errors import StoryError
 from storycli.media import sound
 from storycli.media.ffmpeg import replacing
 
 LATIN_SHARE = 0.9  # of its letters, for a text that an English voice may read
-SPEECH_MODEL = "gpt-4o-mini-tts"  # unless STORYCLI_TTS_MODEL names another
+SPEECH_MODEL = "gpt-4o-mini-tts"
 SPEAKERS = {"offline": "heart", "openai": "alloy"}
 SEED = 0  # of the offline voice's breath: the same text gives the same sound
 TIMEOUT = 60.0  # seconds
 
 Speaker = Callable[[str, Path], None]  # writes a text as a wav file
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """A text as sound."""
-
-    path: Path
-    seconds: float
 
 
 def narrate(
@@ -41,21 +32,25 @@ def narrate(
     *,
     voice: Literal["offline", "openai"] = "offline",
     speaker: str | None = None,
+    tts_model: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Spoken | None, ...]:
+) -> tuple[Path | None, ...]:
     """Read each text into a wav file of ``folder``; None for one without a word.
 
-    ``speaker`` is a name that the voice knows. ``progress`` is told how many texts are done, and of how many.
+    ``speaker`` is a name that the voice knows, ``tts_model`` one that the speech service does. ``progress`` is told how
+    many texts are done, and of how many.
+
     Raises StoryError when the voice is not there, cannot read the language, or the service fails.
     """
-    say = VOICES[voice](texts, speaker or SPEAKERS[voice])
-    spoken: list[Spoken | None] = []
+    speaker = speaker or SPEAKERS[voice]
+    say = _offline(texts, speaker) if voice == "offline" else _service(speaker, tts_model or SPEECH_MODEL)
+    spoken: list[Path | None] = []
     for number, text in enumerate(texts, start=1):
         if any(letter.isalnum() for letter in text):
             path = Path(folder) / f"narration-{number:02}.wav"
             with replacing(path) as temporary:
                 say(text, temporary)
-                spoken.append(Spoken(path, sound.seconds(temporary)))
+            spoken.append(path)
         else:
             spoken.append(None)
         if progress:
@@ -91,18 +86,15 @@ def _offline(texts: Sequence[str], speaker: str) -> Speaker:
     return say
 
 
-def _service(texts: Sequence[str], speaker: str) -> Speaker:
+def _service(speaker: str, model: str) -> Speaker:
     import openai
 
     from storycli.llm_server import connection
 
-    key, server = os.environ.get("OPENAI_API_KEY"), os.environ.get("OPENAI_BASE_URL")
-    if not key and not server:
+    key, address = config.service()
+    if not (key or address):
         raise StoryError("there is no OPENAI_API_KEY for the speech service", "set it, or use --voice offline")
-    client = connection(
-        key or "none", server or None, seconds=TIMEOUT, retries=2
-    )  # a server of one's own may need no key
-    model = os.environ.get("STORYCLI_TTS_MODEL", SPEECH_MODEL)
+    client = connection(key, address, seconds=TIMEOUT, retries=2)
 
     def say(text: str, path: Path) -> None:
         try:
@@ -121,7 +113,6 @@ def _service(texts: Sequence[str], speaker: str) -> Speaker:
 
 
 HINT = "check OPENAI_API_KEY, OPENAI_BASE_URL and STORYCLI_TTS_MODEL, or use --voice offline"
-VOICES = {"offline": _offline, "openai": _service}
 
 
 def _is_latin(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The walk of the method (PAPER.md): plots, retrieve, depth, render, concat.
+"""The walk of the method (He et al. 2023, arXiv 2307.06940): plots, retrieve, depth, render, concat.
 
 Every step is taken by ``do(stage, *inputs, at=folder)``, which carries a stage out and returns what it made.
 ``stages.py`` has the stages, each of which can also be run alone.
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from storycli import catalogue, config, manifest, stages
+from storycli import catalogue, config, manifest, plots, stages
 from storycli.config import Settings
 from storycli.story import Candidate, Clip, Film, Plot, Shot, Story, Take
 
@@ -19,7 +19,7 @@ def plan(script: stages.Script | Story, settings: Settings, do: Do) -> Story:
     """Tell a script as plots, each with a query that finds motion and a prompt that describes the picture."""
     if isinstance(script, Story):
         return script
-    return do(stages.plots, script, stages.reader(settings.llm), settings.llm_model)
+    return do(stages.plots, script, plots.reader(settings.llm), settings.llm_model)
 
 
 def render(
@@ -63,7 +63,8 @@ def render(
     shots = list(each(shoot, *zip(*numbered(story.plots, takes, found, clips), strict=True)))
     recipe = manifest.recipe(story, settings, model, shots, folder)
     clips = [shot.video for shot in shots]
-    spoken = do(stages.narrate, [plot.text for plot in story.plots], settings.voice) if settings.narrate else ()
+    texts = [plot.text for plot in story.plots]
+    spoken = do(stages.narrate, texts, settings.voice, settings.tts_model) if settings.narrate else ()
     film = do(stages.concat, story, clips, spoken, stages.cut(settings), recipe)
     return Film(story=story, shots=tuple(shots), video=film, recipe=recipe)
 

@@ -1,12 +1,12 @@
 """A written story to plots: one event without a change of shot each, with the query and the prompt that film it."""
 
-import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from storycli import config
 from storycli.errors import StoryError
 from storycli.story import Character, Plot, Story
 
@@ -39,8 +39,7 @@ def split(
     """
     heading, body = _heading(_checked(text))
     title = title or heading or _first_words(body)
-    if llm == "auto":
-        llm = "openai" if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL") else "offline"
+    llm = reader(llm)
     if llm == "openai":
         from storycli import llm as language_model
 
@@ -53,6 +52,13 @@ def split(
     else:
         raise ValueError(f"llm: {llm!r}")
     return Story(title=title[:200], plots=tuple(plots), characters=tuple(characters))
+
+
+def reader(llm: str) -> str:
+    """Who reads a story: ``auto`` is a language model where a key or a server is set, else the parser."""
+    if llm != "auto":
+        return llm
+    return "openai" if any(config.service()) else "offline"
 
 
 def _checked(text: str) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from storycli.errors import StoryError, UsageError
 from storycli.stages import Script
-from storycli.story import Character, Story
+from storycli.story import NAME, Character, Story
 
 MAX_BYTES = 2 * 2**20  # War and Peace has three
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 
 
 def read(source: str, cast: list[str], title: str | None = None) -> Script | Story:
@@ -34,20 +33,34 @@ def read(source: str, cast: list[str], title: str | None = None) -> Script | Sto
 
 
 def character(given: str) -> Character:
-    """``name=DIR``, or ``DIR`` whose own name is the character's."""
+    """``name=DIR``, or ``DIR`` whose own name is the character's; one that is there may have a ``=`` in its name."""
     name, equals, folder = given.partition("=")
-    if not equals or not NAME.fullmatch(name):
-        name, folder = "", given
-    path = Path(folder).expanduser()
+    named = equals and "/" not in name and not Path(given).expanduser().is_dir()
+    return hero(Path(folder), name) if named else hero(Path(given))
+
+
+def hero(folder: Path, name: str | None = None) -> Character:
+    """The character whose pictures are in ``folder``, called ``name``, or else as the folder is.
+
+    Raises:
+        StoryError: there is no such folder.
+        UsageError: it cannot be called that.
+    """
+    if name is not None and not NAME.fullmatch(name):
+        raise UsageError(
+            f'"{name}" is no name for a character',
+            "a name is up to 32 letters, digits, - and _, and begins with a letter",
+        )
+    path = folder.expanduser()
     if not path.is_dir():
         what = "is a file; a folder of pictures is needed" if path.exists() else "there is no such folder"
-        raise StoryError(f"--character {given}: {what}", "give a folder that holds 3 to 10 pictures of the character")
+        raise StoryError(f"{folder}: {what}", "give a folder that holds 3 to 10 pictures of the character")
     path = path.resolve()
     name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", path.name).strip("-0123456789")[:32]
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"--character {given}: the folder's name makes no name for a character",
-            f"name it: --character hero={given}",
+            f"{folder}: the folder's name makes no name for a character",
+            "name it: --character NAME=DIR, or train-character DIR --name NAME",
         )
     return Character(name=name, dir=path, class_word=_learnt_class_word(path))
 

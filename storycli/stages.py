@@ -6,8 +6,6 @@ Keywords say how the work is done and never what comes out.
 
 import functools
 import hashlib
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +15,9 @@ from storycli import catalogue, digest
 from storycli.catalogue import DepthNetwork, Model
 from storycli.config import Settings
 from storycli.errors import StoryError
-from storycli.story import Candidate, Character, Clip, Plot, Story, Take
+from storycli.story import NAMED, Candidate, Character, Clip, Plot, Story, Take
 
 Report = Callable[[int, int], None]
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,15 +91,7 @@ def take(plot: Plot, settings: Settings, model: Model) -> Take:
 
 def cast_of(plot: Plot, heroes: Mapping[str, Path]) -> dict[str, Path]:
     """The heroes that the plot's prompt names as ``{name}``."""
-    named = re.findall(r"\{([A-Za-z][\w-]*)\}", plot.prompt)
-    return {name: heroes[name] for name in named if name in heroes}
-
-
-def reader(llm: str) -> str:
-    """Who reads the story: ``auto`` is a language model where a key or a server is set, else the parser."""
-    if llm != "auto":
-        return llm
-    return "openai" if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL") else "offline"
+    return {name: heroes[name] for name in NAMED.findall(plot.prompt) if name in heroes}
 
 
 def plots(script: Script, llm: str, llm_model: str | None) -> Story:
@@ -208,12 +197,13 @@ def render(
     return into / "clip.mp4"
 
 
-def narrate(texts: Sequence[str], voice: str, *, into: Path, report: Report | None = None) -> tuple[Path | None, ...]:
+def narrate(
+    texts: Sequence[str], voice: str, tts_model: str | None, *, into: Path, report: Report | None = None
+) -> tuple[Path | None, ...]:
     """Each text read aloud, as a sound file; none for a text without words."""
     from storycli import narrate
 
-    spoken = narrate.narrate(texts, into, voice=voice, progress=report)
-    return tuple(each and each.path for each in spoken)
+    return narrate.narrate(texts, into, voice=voice, tts_model=tts_model, progress=report)
 
 
 def concat(

@@ -4,12 +4,16 @@
 ``Clip``, ``Candidate``, ``Shot`` and ``Film`` are made by the program itself.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, WrapValidator
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")  # of a character
+NAMED = re.compile(r"\{([A-Za-z][\w-]*)\}")  # how a prompt marks one
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 Tau = Annotated[  # a share of diffusion time, or "auto": the one that suits the plot
@@ -18,7 +22,7 @@ Tau = Annotated[  # a share of diffusion time, or "auto": the one that suits the
     WrapValidator(lambda value, check: value if value == "auto" else check(value)),
     PlainSerializer(lambda value: value),
 ]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")]
 
 
 class Written(BaseModel):
@@ -76,7 +80,7 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A clip that search found for a query; the score is a cosine similarity in [-1, 1]."""
+    """A clip that search found for a query; the score says how well it fits: its similarity, less its flaws."""
 
     clip: Clip
     score: float

@@ -1,8 +1,8 @@
 """storyboard.yaml: what ``plan`` writes, people edit, and ``render`` reads."""
 
 import os
-import re
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from storycli.errors import StoryError
 from storycli.media.ffmpeg import replacing
-from storycli.story import Character, Plot, Story
+from storycli.story import NAMED, Character, Plot, Story
 
 VERSION = 1
-SUFFIXES = {".yaml", ".yml"}
 PATHS = {"dir", "reference"}
-NAMED = re.compile(r"\{([A-Za-z][\w-]*)\}")
 MAX_BYTES = 4 * 2**20
 HEADER = """\
 The storyboard of a film: edit it, then: storycli render {name}
@@ -35,38 +33,40 @@ def read(path: Path) -> Story:
     Raises:
         StoryError: one message with a line for each mistake, naming its line and key.
     """
-    board, story, error = _load(path), None, None
-    try:
-        story = Story.model_validate({key: value for key, value in board.items() if key != "version"})
-    except ValidationError as mistakes:
-        error = mistakes
-    wrong = sorted(set(_mistakes(board, story, error, path.parent)))
-    if wrong:
-        told = "\n".join(f"{path}:{line}: {key}: {what}" for line, key, what in wrong)
-        raise StoryError(told, f"mend {'these lines' if len(wrong) > 1 else 'this line'} of the storyboard")
-    return absolute(story, path.parent.absolute())
+    board, story = _load(path)
+    story = absolute(story, path.parent)
+    _refuse(path, _misfits(board, story))
+    return story
 
 
 def absolute(story: Story, folder: Path) -> Story:
-    """``story`` with its paths taken from ``folder``."""
-    cast = tuple(c.model_copy(update={"dir": folder / c.dir}) for c in story.characters)
-    plots = tuple(p.model_copy(update={"reference": folder / p.reference}) if p.reference else p for p in story.plots)
+    """``story`` with its paths taken from ``folder``, without any ``..`` in them."""
+
+    def at(path: Path) -> Path:
+        return Path(os.path.abspath(folder / path))
+
+    cast = tuple(c.model_copy(update={"dir": at(c.dir)}) for c in story.characters)
+    plots = tuple(p.model_copy(update={"reference": at(p.reference)}) if p.reference else p for p in story.plots)
     return story.model_copy(update={"characters": cast, "plots": plots})
 
 
 def write(path: Path, story: Story, *, keep: bool = False) -> int:
     """Write ``story``. With ``keep``, plots of the same text in the file stay as they were edited.
 
-    Returns how many plots were kept so.
+    Returns how many plots were kept so. Raises StoryError when the file has mistakes.
     """
-    board = _load(path) if keep and path.exists() else _new(path)
+    board = _load(path)[0] if keep and path.exists() else _new(path)
     kept = 0
     for name, key in (("characters", "name"), ("plots", "text")):
-        items = getattr(story, name)
-        before = {item.get(key): item for item in board.get(name) or ()}
-        if list(before) != [getattr(item, key) for item in items]:
-            board[name] = CommentedSeq(before.get(getattr(item, key)) or _written(item, path) for item in items)
-        kept = sum(getattr(item, key) in before for item in items)
+        there = board.get(name) or ()
+        before = defaultdict(deque)  # the items of each name or text, in their order
+        for item in there:
+            before[item[key].strip()].append(item)
+        wanted = [(item, before[getattr(item, key)]) for item in getattr(story, name)]
+        now = [same.popleft() if same else _written(item, path) for item, same in wanted]
+        kept = len(there) - sum(map(len, before.values()))
+        if [*map(id, now)] != [*map(id, there)]:
+            board[name] = CommentedSeq(now)
     board["title"] = story.title
     with replacing(path) as temporary:
         YAML_FILE.dump(board, temporary)
@@ -79,12 +79,11 @@ def choose(path: Path, candidates: Mapping[int, int]) -> Story:
     Raises:
         StoryError: there is no such plot, or the file has mistakes.
     """
-    board = _load(path)
-    plots = board.get("plots") or ()
+    board, story = _load(path)
     for number, candidate in candidates.items():
-        if number > len(plots):
-            raise StoryError(f"there is no plot {number}: the story has {len(plots)}", "the contact sheet numbers them")
-        plots[number - 1]["candidate"] = candidate
+        if number > (count := len(story.plots)):
+            raise StoryError(f"there is no plot {number}: the story has {count}", "the contact sheet numbers them")
+        board["plots"][number - 1]["candidate"] = candidate
     with replacing(path) as temporary:
         YAML_FILE.dump(board, temporary)
     return read(path)
@@ -101,7 +100,12 @@ def _yaml() -> YAML:
 YAML_FILE = _yaml()
 
 
-def _load(path: Path) -> CommentedMap:
+def _load(path: Path) -> tuple[CommentedMap, Story]:
+    """A storyboard as it is written, and the story that it tells, with paths as they stand there.
+
+    Raises:
+        StoryError: it cannot be read, or has mistakes. Whether its files and characters are there is not asked.
+    """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise StoryError(f"{path}: too long for a storyboard ({path.stat().st_size / 2**20:.0f} MB)")
@@ -115,9 +119,26 @@ def _load(path: Path) -> CommentedMap:
         ) from error
     except YAMLError as error:
         raise StoryError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from error
+    except (ValueError, KeyError, RecursionError) as error:  # of a date that there is not, for one
+        raise StoryError(f"{path}: not valid YAML: {error}", "put text that looks like a date into quotes") from error
     if not isinstance(board, CommentedMap):
         raise StoryError(f"{path}: not a storyboard", "storycli plan STORY writes one")
-    return board
+    wrong = set()
+    if board.get("version") != VERSION:
+        wrong.add((_line(board, ("version",)), "version", f"should be {VERSION}"))
+    try:
+        story = Story.model_validate({key: value for key, value in board.items() if key != "version"})
+    except ValidationError as error:
+        wrong.update(_mistakes(board, error))
+    _refuse(path, wrong)
+    return board, story
+
+
+def _refuse(path: Path, wrong: Iterable[tuple[int, str, str]]) -> None:
+    """Raises StoryError that tells of each mistake, if there is any: its line, its key, what is wrong."""
+    if wrong := sorted(set(wrong)):
+        told = "\n".join(f"{path}:{line}: {key}: {what}" for line, key, what in wrong)
+        raise StoryError(told, f"mend {'these lines' if len(wrong) > 1 else 'this line'} of the storyboard")
 
 
 def _new(path: Path) -> CommentedMap:
@@ -136,17 +157,17 @@ def _written(item: Character | Plot, path: Path) -> CommentedMap:
     return values
 
 
-def _mistakes(board: CommentedMap, story: Story | None, error: ValidationError | None, folder: Path):
-    """(line, key, what is wrong) for each mistake."""
-    if board.get("version") != VERSION:
-        yield _line(board, ("version",)), "version", f"should be {VERSION}"
-    errors = error.errors(include_url=False) if error else []
+def _mistakes(board: CommentedMap, error: ValidationError) -> Iterator[tuple[int, str, str]]:
+    """(line, key, what is wrong) for each value that a storyboard cannot have."""
+    errors = error.errors(include_url=False)
     for e in errors:
         if any(e["loc"] == other["loc"][:-2] for other in errors):
             continue  # "too few plots", where the plots that are there are wrong
         yield _line(board, e["loc"]), _key(e["loc"]), _say(e)
-    if story is None:
-        return
+
+
+def _misfits(board: CommentedMap, story: Story) -> Iterator[tuple[int, str, str]]:
+    """(line, key, what is wrong) for each name that is not one character's, and each file that is not there."""
     names = [character.name for character in story.characters]
     for n, character in enumerate(story.characters):
         if character.name in names[:n]:
@@ -155,20 +176,20 @@ def _mistakes(board: CommentedMap, story: Story | None, error: ValidationError |
                 "name",
                 f"there are two characters called {character.name}",
             )
-        if not (folder / character.dir).is_dir():
+        if not character.dir.is_dir():
             yield (
                 _line(board, ("characters", n, "dir")),
                 "dir",
-                f"there is no folder {folder / character.dir}",
+                f"there is no folder {character.dir}",
             )
     for n, plot in enumerate(story.plots):
         for name in sorted(set(NAMED.findall(plot.prompt)) - set(names)):
             yield _line(board, ("plots", n, "prompt")), "prompt", f"{{{name}}} is none of the characters"
-        if plot.reference and not (folder / plot.reference).is_file():
+        if plot.reference and not plot.reference.is_file():
             yield (
                 _line(board, ("plots", n, "reference")),
                 "reference",
-                f"there is no file {folder / plot.reference}",
+                f"there is no file {plot.reference}",
             )
 
 

@@ -10,9 +10,11 @@ into ``.kept``.
 import functools
 import inspect
 import json
+import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +29,8 @@ from storycli.errors import StoryError, UsageError
 from storycli.media.ffmpeg import replacing
 from storycli.story import Film, Story
 
+log = logging.getLogger(__name__)
+
 FORMAT = 2  # part of every key: raise it when a stage makes something else of the same inputs
 RECORD = "made.json"
 Report = Callable[[str, str, int, int], None]
@@ -36,22 +40,25 @@ class RunFolder:
     """The folder ``film.storycli/`` beside ``film.mp4``, locked for one run at a time.
 
     ``report(stage, at, done, total)`` is called as work goes on. ``act(stage, *inputs, **how)`` carries a stage out.
+    ``do`` may be called by several threads at a time.
 
     Raises:
+        UsageError: the film's name is not one of an .mp4 file.
         StoryError: another run is at work in the folder, or it cannot be written.
     """
 
     def __init__(self, film: Path, *, report: Report | None = None, act: Callable[..., Any] = cluster.here):
         self.film = Path(film)
+        if self.film.suffix.lower() != ".mp4" or self.film.is_dir():
+            raise UsageError(f"{self.film}: a film is an .mp4 file", "name it so: -o film.mp4")
         self.folder = self.film.with_name(f"{self.film.stem}.storycli")
         self.kept = self.folder / ".kept"
         self.report, self.act = report or (lambda *_: None), act
         self.records: list[dict[str, Any]] = []
         self._lock = FileLock(self.folder / ".lock")
+        self._at_work: dict[Path, threading.Lock] = {}
 
     def __enter__(self) -> "RunFolder":
-        if self.film.suffix.lower() != ".mp4" or self.film.is_dir():
-            raise UsageError(f"{self.film}: a film is an .mp4 file", "name it so: -o film.mp4")
         self.kept.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(blocking=False)
@@ -75,10 +82,11 @@ class RunFolder:
         name = stage.__name__
         key = digest.key([FORMAT, name, inputs])
         home = self.kept / f"{name}-{key[:40]}"
-        record = _intact(home)
-        if fresh := record is None:
-            self.report(name, at, 0, 1)
-            record = self._make(home, stage, inputs, at, how)
+        with self._at_work.setdefault(home, threading.Lock()):  # plots on one clip share its depth
+            record = _intact(home)
+            if fresh := record is None:
+                self.report(name, at, 0, 1)
+                record = self._make(home, stage, inputs, at, how)
         self.report(name, at, 1, 1)
         self.records.append(record | {"at": at, "key": key, "fresh": fresh})
         self._show(home, record, at)
@@ -116,13 +124,21 @@ class RunFolder:
         """``story`` as ``storyboard.yaml`` here tells it, with what people changed in it by hand.
 
         The same story as in the last run leaves the file as it is; another one, the plots that are the same.
-        A story that was ``edited_elsewhere``, in a storyboard of the person's own, is taken as it stands.
+        A story that was ``edited_elsewhere``, in a storyboard of the person's own, is taken as it stands; what they
+        changed by hand in the one here is then kept beside it.
         """
         board, told = self.folder / "storyboard.yaml", self.kept / "storyboard.key"
-        key = digest.key(story)
-        if edited_elsewhere or not (board.exists() and told.exists() and told.read_text() == key):
-            storyboard.write(board, story, keep=not edited_elsewhere)
-            write(told, key)
+        key, last = digest.key(story), told.read_text() if told.exists() else ""
+        if not edited_elsewhere:
+            if not board.exists() or key != last:
+                storyboard.write(board, story, keep=True)
+        elif not board.exists() or key != (there := _told_by(board)):
+            if board.exists() and there != last:
+                before = board.with_name("storyboard.before.yaml")
+                place(board, before)
+                log.warning("%s was edited by hand and is replaced; the edits are kept in %s", board, before.name)
+            storyboard.write(board, story)
+        write(told, key)
         return storyboard.read(board)
 
     def choose(self, candidates: Mapping[int, int]) -> Story:
@@ -178,6 +194,13 @@ def _intact(home: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError):
         return None
     return record if whole else None
+
+
+def _told_by(board: Path) -> str | None:
+    """The key of the story that a storyboard tells; None for one with mistakes."""
+    with suppress(StoryError):
+        return digest.key(storyboard.read(board))
+    return None
 
 
 def _recorded(stage: Callable, result: Any, into: Path) -> Any:

@@ -291,25 +291,23 @@ def test_a_film_says_that_it_is_generated_and_how(tmp_path, scenes):
     manifest = {"seed": 7, "story": "\u5f88\u4e45", "nested": {"list": [1, None]}, "long": "x" * 10**5}
     film.concat(scenes, tmp_path / "film.mp4", FilmOptions(manifest=manifest, title="A & B"))
     assert provenance.read_manifest(tmp_path / "film.mp4") == manifest
-    assert provenance.is_marked_generated(tmp_path / "film.mp4")
     with av.open(str(tmp_path / "film.mp4"), options={"export_xmp": "1"}) as container:
         assert provenance.GENERATED in container.metadata["xmp"] and "A &amp; B" in container.metadata["xmp"]
         assert container.metadata["comment"] == provenance.NOTE
         assert container.metadata["title"] == "A & B"
 
 
-def test_embedding_again_replaces_the_manifest_and_keeps_the_film(tmp_path, scenes):
+def test_another_manifest_takes_the_place_of_the_first_and_keeps_the_film(tmp_path, scenes):
     copy = tmp_path / "film.mp4"
     copy.write_bytes(scenes[0].read_bytes())
     with pytest.raises(StoryError, match="holds no manifest"):
         provenance.read_manifest(copy)
-    assert not provenance.is_marked_generated(copy)
-    provenance.embed(copy, {"run": 1, "filler": "y" * 1000})
-    provenance.embed(copy, {"run": 2})
+    provenance.append(copy, {"run": 1, "filler": "y" * 1000})
+    provenance.append(copy, {"run": 2})
     assert provenance.read_manifest(copy) == {"run": 2}
     fresh = tmp_path / "fresh.mp4"
     fresh.write_bytes(scenes[0].read_bytes())
-    provenance.embed(fresh, {"run": 2})
+    provenance.append(fresh, {"run": 2})
     assert copy.read_bytes() == fresh.read_bytes()
     assert copy.read_bytes().startswith(scenes[0].read_bytes())
     assert np.array_equal(video.read(copy), video.read(scenes[0]))
@@ -347,7 +345,7 @@ def test_files_that_are_no_mp4_hold_no_manifest(tmp_path, data):
 
 def test_a_manifest_is_stored_as_json_in_a_fixed_order(tmp_path, scenes):
     (tmp_path / "film.mp4").write_bytes(scenes[0].read_bytes())
-    provenance.embed(tmp_path / "film.mp4", {"b": 1, "a": "\u00fc"})
+    provenance.append(tmp_path / "film.mp4", {"b": 1, "a": "\u00fc"})
     packed = (tmp_path / "film.mp4").read_bytes().split(provenance.MANIFEST_BOX.bytes)[1]
     assert json.loads(zlib.decompress(packed)) == {"a": "\u00fc", "b": 1}
     assert zlib.decompress(packed).startswith(b'{"a"')

@@ -1,4 +1,5 @@
 import io
+import json
 import sys
 import threading
 import types
@@ -10,6 +11,7 @@ import pytest
 
 from storycli import narrate
 from storycli.errors import StoryError
+from storycli.media import sound
 
 
 class FakeHibari:
@@ -50,11 +52,12 @@ def test_each_text_becomes_a_sound_of_its_length(tmp_path, hibari):
     spoken = narrate.narrate(
         ["A bear.", " ... ", "Home"], tmp_path, progress=lambda done, total: told.append((done, total))
     )
-    assert [each and each.seconds for each in spoken] == [pytest.approx(0.7), None, pytest.approx(0.4)]
+    assert spoken[1] is None
+    assert [sound.seconds(path) for path in spoken if path] == [pytest.approx(0.7), pytest.approx(0.4)]
     assert hibari.heard == ["A bear.", "Home"]
     assert told == [(1, 3), (2, 3), (3, 3)]
-    rate, sound = samples(spoken[2].path)
-    assert rate == 24000 and (sound == 16384).all()
+    rate, heard = samples(spoken[2])
+    assert rate == 24000 and (heard == 16384).all()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["narration-01.wav", "narration-03.wav"]
 
 
@@ -88,12 +91,14 @@ def recording(seconds: float) -> bytes:
 
 @pytest.fixture
 def service(monkeypatch):
-    """A speech service on this machine; ``answers`` are given in turn, ``asked`` is what it was asked."""
+    """A speech service on this machine; ``answers`` are given in turn, ``asked`` and ``keys`` are what it was sent."""
     answers: list[tuple[int, bytes]] = []
     asked: list[bytes] = []
+    keys: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
+            keys.append(self.headers["Authorization"])
             asked.append(self.rfile.read(int(self.headers["Content-Length"])))
             status, body = answers.pop(0)
             self.send_response(status)
@@ -109,7 +114,7 @@ def service(monkeypatch):
     thread.start()
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-the-test")
-    yield types.SimpleNamespace(answers=answers, asked=asked)
+    yield types.SimpleNamespace(answers=answers, asked=asked, keys=keys)
     server.shutdown()
     thread.join()
     server.server_close()
@@ -118,8 +123,17 @@ def service(monkeypatch):
 def test_the_service_reads_every_language(tmp_path, service):
     service.answers.append((200, recording(1.5)))
     (spoken,) = narrate.narrate(["\u5f88\u4e45\u4ee5\u524d"], tmp_path, voice="openai")
-    assert spoken.seconds == pytest.approx(1.5)
+    assert sound.seconds(spoken) == pytest.approx(1.5)
     assert "\u5f88\u4e45\u4ee5\u524d".encode() in service.asked[0] and b'"alloy"' in service.asked[0]
+
+
+def test_the_service_is_asked_for_the_chosen_model_with_the_bare_key(tmp_path, service, monkeypatch):
+    service.answers += [(200, recording(0.5))] * 2
+    monkeypatch.setenv("OPENAI_API_KEY", " key-of-the-test\n")
+    narrate.narrate(["A bear."], tmp_path, voice="openai")
+    narrate.narrate(["A bear."], tmp_path, voice="openai", tts_model="another-voice")
+    assert [json.loads(asked)["model"] for asked in service.asked] == [narrate.SPEECH_MODEL, "another-voice"]
+    assert service.keys == ["Bearer key-of-the-test"] * 2
 
 
 def test_a_service_that_refuses_is_told_without_the_key(tmp_path, service):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from studio import MODEL, PLACES
 
-from storycli import catalogue, pipeline, stages
+from storycli import catalogue, pipeline, plots, stages
 from storycli.config import Settings
 from storycli.errors import StoryError
 from storycli.media import video
@@ -180,8 +180,20 @@ def test_a_script_is_told_one_plot_a_line_when_nobody_reads_it(walk):
 def test_a_language_model_reads_where_one_is_set(monkeypatch, environment, reader):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert stages.reader("auto") == reader
-    assert stages.reader("none") == "none"
+    assert plots.reader("auto") == reader
+    assert plots.reader("none") == "none"
+
+
+def test_narration_is_made_of_its_texts_its_voice_and_the_speech_model(walk, monkeypatch):
+    heard = []
+
+    def narrate(*inputs, into):
+        heard.extend(inputs)
+        return (None,)
+
+    monkeypatch.setattr(stages, "narrate", narrate)
+    pipeline.render(story(plot("one")), Settings(narrate=True, voice="openai", tts_model="another"), walk)
+    assert heard == [["one"], "openai", "another"]
 
 
 def test_the_subtitles_are_the_plots_text_while_their_clips_are_shown(walk):

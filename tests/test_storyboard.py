@@ -73,6 +73,30 @@ def test_comments_and_edits_of_plots_that_stay_survive_a_new_plan(folder):
     ]
 
 
+def test_plots_of_the_same_text_keep_each_its_own_edits(folder):
+    path = folder / "board.yaml"
+    rain, dog = (Plot(text=text, query=text, prompt=text) for text in ("Rain falls.", "A dog runs."))
+    story = Story(title="Rain", plots=(rain, dog, rain))
+    storyboard.write(path, story)
+    path.write_text(path.read_text() + "    tau: 0.5  # the second rain\n")
+    written = path.read_text()
+    assert storyboard.write(path, story, keep=True) == 3
+    assert path.read_text() == written
+    assert storyboard.write(path, story.model_copy(update={"plots": (rain, rain, rain, dog)}), keep=True) == 3
+    assert [plot.tau for plot in storyboard.read(path).plots] == [None, 0.5, None, None]
+    assert "&" not in path.read_text()
+
+
+@pytest.mark.parametrize("plots", ["[foo]", "foo", "3", "[{text: [a], query: b, prompt: c}]"])
+def test_a_broken_storyboard_is_told_and_left_alone_when_it_is_planned_again(folder, plots):
+    path = folder / "board.yaml"
+    path.write_text(f"version: 1\ntitle: The wolf\nplots: {plots}\n")
+    before = path.read_text()
+    with pytest.raises(StoryError, match=r"board\.yaml:3: "):
+        storyboard.write(path, Story(title="A", plots=(Plot(text="a", query="b", prompt="c"),)), keep=True)
+    assert path.read_text() == before
+
+
 def test_without_keep_a_storyboard_says_what_it_was_given(folder):
     path = folder / "board.yaml"
     path.write_text(BOARD)
@@ -116,6 +140,11 @@ def test_a_mistake_is_told_with_its_line_and_key(folder, old, new, expected):
 def test_all_mistakes_are_told_at_once(folder):
     lines = told(folder, BOARD.replace("tau: 0.4", "tau: 4\n    sead: 1").replace("version: 1", "version: 3"))
     assert [line.split(":")[0] for line in lines] == ["1", "8", "9"]
+
+
+@pytest.mark.parametrize("title", ["2024-99-99", "!!int twelve", "!!bool maybe", "[" * 5000])
+def test_yaml_that_says_no_value_is_told(folder, title):
+    assert told(folder, BOARD.replace("The wolf", title))[0].startswith(" not valid YAML: ")
 
 
 @pytest.mark.parametrize("text", ["", "just words", "- a\n- list\n", "42"])

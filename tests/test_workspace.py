@@ -6,6 +6,8 @@ import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -220,6 +222,23 @@ def test_work_is_known_by_its_inputs_and_not_by_how_it_was_done(tmp_path):
     assert calls == [("a", 1.0, "cpu"), ("a", 2.0, "cpu")]
 
 
+def test_threads_that_need_the_same_work_do_it_once(tmp_path):
+    both, calls = threading.Barrier(2), []
+
+    def stage(number: int, *, into: Path) -> Path:
+        calls.append(number)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # until the other one is at work here as well
+        (into / "made.txt").write_text("made")
+        return into / "made.txt"
+
+    with RunFolder(tmp_path / "film.mp4") as run_folder, ThreadPoolExecutor(2) as threads:
+        one, two = threads.map(lambda at: run_folder.do(stage, 1, at=at), ["01", "02"])
+        assert one == two
+        assert calls == [1]
+        assert (run_folder.folder / "01/made.txt").read_text() == (run_folder.folder / "02/made.txt").read_text()
+
+
 def test_a_file_counts_by_its_content(tmp_path):
     calls = []
 
@@ -276,6 +295,48 @@ def test_the_film_carries_its_recipe_and_again_makes_the_same_film(film, run, st
     assert done.code == 0, done.err
     assert (tmp_path / "other.mp4").read_bytes() == before
     assert len(renders(studio.work())) == 3
+
+
+def test_again_takes_nothing_but_flags_into_the_film_s_own_settings(film, run, studio, tmp_path):
+    before = film.read_bytes()
+    (tmp_path / "storycli.toml").write_text("steps = 2\nguidance = 7\n")
+    assert run("again", film, "-o", "same.mp4").code == 0
+    assert (tmp_path / "same.mp4").read_bytes() == before
+    assert run("again", film, "-o", "other.mp4", "--steps", "4").code == 0
+    told = json.loads((tmp_path / "other.storycli/manifest.json").read_text())
+    assert told["settings"] == {"steps": 4, "llm": "none"}
+
+
+def test_again_keeps_the_edits_of_a_storyboard_that_are_not_in_the_film(film, run, studio):
+    folder = film.with_name("film.storycli")
+    board = folder / "storyboard.yaml"
+    edit(board, "prompt: A boy walked in the forest.", "prompt: A girl ran.  # mine")
+    edited, before = board.read_text(), film.read_bytes()
+    done = run("again", film)
+    assert (done.code, film.read_bytes()) == (0, before)
+    assert (folder / "storyboard.before.yaml").read_text() == edited
+    assert "edited by hand" in done.err and "storyboard.before.yaml" in done.err
+
+
+def test_again_leaves_a_storyboard_that_says_the_same_as_it_is(film, run, studio, script, teddy):
+    folder = film.with_name("film.storycli")
+    edit(folder / "storyboard.yaml", "prompt: A boy walked in the forest.", "prompt: A girl ran.  # mine")
+    again(run, script, teddy)
+    edited = (folder / "storyboard.yaml").read_text()
+    assert run("again", film).code == 0
+    assert (folder / "storyboard.yaml").read_text() == edited
+    assert not (folder / "storyboard.before.yaml").exists()
+
+
+def test_a_storyboard_of_one_s_own_replaces_the_unedited_one_without_a_word(run, studio, script, tmp_path):
+    script.write_text("A boy walked in the forest.\n")
+    assert run("plan", script, "--llm", "none").code == 0
+    assert run("render", "story.yaml", "-q").code == 0
+    edit(tmp_path / "story.yaml", "prompt: A boy", "prompt: A girl")
+    done = run("render", "story.yaml", "-q")
+    assert (done.code, done.err) == (0, "")
+    assert "prompt: A girl" in (tmp_path / "film.storycli/storyboard.yaml").read_text()
+    assert not (tmp_path / "film.storycli/storyboard.before.yaml").exists()
 
 
 def test_no_key_and_no_absolute_path_is_in_film_or_manifest(run, studio, script, teddy, tmp_path, monkeypatch):

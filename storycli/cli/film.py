@@ -8,7 +8,19 @@ from typing import Annotated
 from typer import Argument, Option
 
 from storycli.cli.models import tell_terms
-from storycli.cli.options import STORY, Cast, DryRun, Film, Json, Quiet, Ray, Script, Verbose, with_settings
+from storycli.cli.options import (
+    STORY,
+    Cast,
+    DryRun,
+    Film,
+    Json,
+    Quiet,
+    Ray,
+    Script,
+    Verbose,
+    with_changes,
+    with_settings,
+)
 from storycli.cli.pick import Choose, Pick, asking, check_terminal, chosen
 from storycli.cli.screen import answer, plain, screen
 
@@ -81,8 +93,8 @@ def plan(
     """
     from storycli import pipeline, script, storyboard
 
-    board = output or Path("story" if story == "-" else story).with_suffix(".yaml")
     told = pipeline.plan(script.read(story, character or [], title), settings, at_once)
+    board = output or Path("story" if story == "-" else story).with_suffix(".yaml")
     if dry_run:
         return tell_cost(told, settings, json)
     if kept := storyboard.write(board, told, keep=True):
@@ -90,7 +102,7 @@ def plan(
     answer(told.model_dump(mode="json") | {"storyboard": str(board)} if json else str(board))
 
 
-@with_settings
+@with_changes
 def again(
     film: Annotated[Path, Argument(metavar="FILM", help="A film that storycli made.")],
     output: Annotated[Path | None, Option("--output", "-o", metavar="FILM", help="Where the new film goes.")] = None,
@@ -99,17 +111,16 @@ def again(
     quiet: Quiet = False,
     verbose: Verbose = False,
     *,
-    settings,
+    changes,
 ) -> None:
     """Render the same film again from what FILM itself says of its making; a flag changes that one thing."""
-    from storycli import manifest
+    from storycli import config, manifest
 
     story, before, earlier = manifest.recall(film)
-    changed = settings.model_dump(exclude_unset=True)
     make(
         story,
         output or film,
-        before.model_copy(update=changed),
+        config.changed(before, changes),
         earlier=earlier,
         choices=chosen(choose or []),
         as_json=json,
@@ -200,7 +211,7 @@ def tell_cost(story, settings, as_json: bool) -> None:
         "plots": expected.plots,
         "model": expected.model,
         "to train": ", ".join(expected.to_train) or "nobody",
-        "time": f"about {spell(expected.seconds)}",
+        "time": f"{'at most' if expected.at_most else 'about'} {spell(expected.seconds)}",
         "memory": f"{expected.memory_gb} GB",
         "disk": f"{expected.disk_mb} MB",
     }

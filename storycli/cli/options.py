@@ -130,6 +130,9 @@ SETTINGS = {
     ],
     "narrate": Annotated[bool | None, Option("--narrate", rich_help_panel=CUT, help="Have the plots read aloud.")],
     "voice": Annotated[Literal["offline", "openai"] | None, Option(rich_help_panel=CUT, help="Who reads.")],
+    "tts_model": Annotated[
+        str | None, Option(metavar="NAME", rich_help_panel=CUT, help="The speech model to ask for.")
+    ],
     "music": Annotated[Path | None, Option(metavar="SOUND", rich_help_panel=CUT, help="Music under the film.")],
     "aspect": Annotated[
         Literal["clip", "1:1", "16:9", "9:16"] | None,
@@ -174,5 +177,8 @@ def _in_force(**flags: Any) -> Any:
     return config.load(flags)
 
 
-with_settings = gathering("settings", {name: (flag, None) for name, flag in SETTINGS.items()}, _in_force)
+FLAGS = {name: (flag, None) for name, flag in SETTINGS.items()}
+with_settings = gathering("settings", FLAGS, _in_force)
 """Give ``command(..., settings)`` a flag for each setting, and call it with the ``Settings`` in force."""
+with_changes = gathering("changes", FLAGS)
+"""Give ``command(..., changes)`` a flag for each setting, and call it with what they say; None for those not given."""

@@ -70,7 +70,9 @@ def train_character(
     settings = config.load({"model": model, "device": device})
     chosen = catalogue.choose(settings.model, settings.device)
     tell_terms(chosen)
-    hero = script.character(f"{name}={dir}" if name else str(dir)).model_copy(update={"class_word": class_word})
+    hero = script.hero(dir, name)
+    if said := (class_word or "").strip():
+        hero = hero.model_copy(update={"class_word": said})
     wishes = {"method": method, "seed": seed, "patience": patience}
     wishes |= {name: value for name, value in (("steps", steps), ("frames", frames)) if value}
     training = methods.config_for(chosen.name, **wishes)

@@ -1,0 +1,50 @@
+"""What ``--dry-run`` tells: every clip that may be rendered, and who has to be trained."""
+
+import shutil
+
+import pytest
+from studio import MODEL
+
+from storycli import cost
+from storycli.config import EXAMPLES, Settings
+from storycli.story import Character, Plot, Story
+
+
+def story(*characters: Character, **wishes) -> Story:
+    return Story(title="t", plots=(Plot(text="a", query="a", prompt="a", **wishes),), characters=characters)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "steps", "at_most"),
+    [
+        ({}, 3, False),
+        ({"retries": 2}, 3 * 3, True),
+        ({"tau": "auto"}, 4 * 8 + 3, False),
+        ({"tau": "auto", "frames": 2}, (4 * 8 + 3) / 2, False),
+        ({"tau": "auto", "frames": 8}, 4 * 8 + 2 * 3, False),
+        ({"tau": "auto", "retries": 1}, 4 * 8 + 2 * 3, True),
+    ],
+)
+def test_clips_that_are_tried_or_may_be_rendered_again_take_time(studio, wishes, steps, at_most):
+    told = cost.of(story(), Settings(**wishes))
+    assert told.seconds == round(steps / MODEL.steps * MODEL.seconds)
+    assert told.at_most is at_most
+
+
+def test_a_plot_s_own_tau_is_tried_too(studio):
+    assert cost.of(story(tau="auto"), Settings()) == cost.of(story(), Settings(tau="auto"))
+
+
+def test_people_are_told_when_it_may_take_less(run, studio, script):
+    assert "time:     about " in run("render", script, "--llm", "none", "--dry-run").out
+    assert "time:     at most " in run("render", script, "--llm", "none", "--dry-run", "--retries", 2).out
+
+
+def test_who_was_trained_for_other_pictures_or_is_damaged_has_to_be_trained(tmp_path):
+    folder = shutil.copytree(EXAMPLES / "teddy", tmp_path / "teddy")
+    film = story(Character(name="teddy", dir=folder))
+    assert cost.of(film, Settings(model="storybook")).to_train == ()
+    next(folder.glob("*.png")).unlink()
+    assert cost.of(film, Settings(model="storybook")).to_train == ("teddy",)
+    (folder / "character.safetensors").write_bytes(b"damaged")
+    assert cost.of(film, Settings(model="storybook")).to_train == ("teddy",)
