@@ -1,4 +1,7 @@
-"""Networks, schedules and samplers: torch only, no I/O outside ``weights.py``.
+"""Networks, schedules and samplers, which know nothing of storycli; some are those of transformers and diffusers.
+
+``weights.py`` and ``checkpoint.py`` read and write weights, ``text.py`` and ``image_text.py`` read vocabularies and
+settings; all else does no I/O.
 
 Shapes are written with one legend everywhere: ``b`` batch, ``c`` channels, ``f`` frames, ``h w`` latent
 height and width, ``H W`` pixel height and width, ``l`` text tokens, ``d`` text width. Video tensors are

@@ -43,11 +43,6 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
     return (mean_off_diagonal(kernel(x, x)) + mean_off_diagonal(kernel(y, y)) - 2 * kernel(x, y).mean()).item()
 
 
-def mean_cosine(a: Tensor, b: Tensor) -> float:
-    """Mean cosine of pairs of rows (n, d): the paper's Sem. for text and frames, ID for pictures."""
-    return F.cosine_similarity(a, b, dim=-1).mean().item()
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrievalScores:
     """Recalls in percent, ranks from 1, and the geometric mean of R1, R5 and R10."""
@@ -69,17 +64,6 @@ def text_to_video(similarity: Tensor, video_of: Tensor | None = None) -> Retriev
     video_of = torch.arange(len(similarity)) if video_of is None else video_of
     true = similarity.gather(1, video_of[:, None])
     return _scores((similarity > true).sum(1).double() + 1)
-
-
-def video_to_text(similarity: Tensor, video_of: Tensor | None = None) -> RetrievalScores:
-    """Scores of finding any of each video's texts: similarity (texts, videos). Ties get their mean rank."""
-    video_of = torch.arange(len(similarity)) if video_of is None else video_of
-    columns = similarity.T
-    above = (columns[:, None] > columns[..., None]).sum(2)
-    ties = (columns[:, None] == columns[..., None]).sum(2) - 1
-    ranks = above + ties / 2 + 1.0  # (videos, texts)
-    own = video_of[None] == torch.arange(len(columns))[:, None]
-    return _scores(ranks.masked_fill(~own, torch.inf).amin(1).double())
 
 
 def _scores(ranks: Tensor) -> RetrievalScores:

@@ -62,12 +62,6 @@ def eps_from_x0(x0: Tensor, x_t: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor
     return (x_t - a * x0) / s
 
 
-def x0_from_v(v: Tensor, x_t: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
-    """The clean sample that predicted velocity v implies; all (b, ...), t (b,)."""
-    a, s = signal_and_noise(alpha_bar, t, x_t)
-    return a * x_t - s * v
-
-
 def eps_from_v(v: Tensor, x_t: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
     """The noise that predicted velocity v implies; all (b, ...), t (b,)."""
     a, s = signal_and_noise(alpha_bar, t, x_t)

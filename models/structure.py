@@ -1,4 +1,4 @@
-"""The structure encoder: depth in, features for the levels of the U-Net out (PAPER.md, stage 2)."""
+"""The structure encoder: depth in, features for the levels of the U-Net out (He et al. 2023, arXiv 2307.06940)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The video denoiser: LVDM's 3-D U-Net at two sizes (PAPER.md; published key layout of VideoCrafter v0.x)."""
+"""The video denoiser: LVDM's 3-D U-Net at two sizes (He et al. 2022; published key layout of VideoCrafter v0.x)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

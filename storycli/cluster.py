@@ -195,7 +195,7 @@ class OnRay:
         gpus = int(there.get("GPU", 0)) if device != "cpu" else 0
         self.size = size or gpus or int(there.get("CPU", 1))
         self.deaths = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError)
-        self.task = ray.remote(num_cpus=1, num_gpus=min(1, gpus), max_retries=LIVES)(_do)
+        self.task = ray.remote(num_cpus=1, num_gpus=min(1, gpus), max_retries=LIVES - 1)(_do)
 
     def submit(self, work: Callable[..., Any], *args: Any) -> Future:
         return self.task.remote(os.getcwd(), work, *args).future()

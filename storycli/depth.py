@@ -5,7 +5,6 @@ changes are averaged over time, and one scale serves all frames.
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from models.precision import pick_device
 from storycli import catalogue
 from storycli.errors import StoryError
 
-Name = Literal["storybook", "dpt_hybrid", "depth_anything_v2_small"]
 AT_ONCE = 8  # frames through the network together
 CUT = 0.01  # of a clip's pixels at either end, which do not set its scale
 SAME_COLOUR = 0.04  # of the range of a colour; what changes by less is taken to stand still
@@ -36,7 +34,7 @@ class DepthEstimator:
     pulled ones are kept). Raises StoryError when they are not, or do not fit.
     """
 
-    def __init__(self, name: Name = "storybook", device: str = "auto", path: Path | None = None):
+    def __init__(self, name: str = "storybook", device: str = "auto", path: Path | None = None):
         self.device = pick_device(device)
         try:
             self.network = load(catalogue.LEARNT_WITH.get(name, name), path).to(self.device)
@@ -73,20 +71,13 @@ class DepthEstimator:
 
 def load(name: str, path: Path | None = None) -> DepthNetwork:
     """The depth network called ``name``, from a file (Depth Anything: a folder) or from where weights are kept."""
-    match name:
-        case "storybook":
-            path = path or catalogue.BUILT_IN / "storybook-depth.safetensors"
-            return weights.load(path, DepthSmall, DepthSmallConfig)
-        case "dpt_hybrid":
-            return weights.load_depth(path or catalogue.named("lvdm").folder / "dpt_hybrid-midas.pt")
-        case "depth_anything_v2_small":
-            path = path or catalogue.weights("depth-anything-v2-small").folder
-            if not path.is_dir():
-                raise StoryError(f"{path} is not there", "storycli models pull depth-anything-v2-small")
-            return weights.load_depth(path)
-    raise StoryError(
-        f"there is no depth network named {name}", "There are storybook, dpt_hybrid, depth_anything_v2_small."
-    )
+    if not (network := catalogue.DEPTH_NETWORKS.get(name)):
+        raise StoryError(f"there is no depth network named {name}", f"there are {', '.join(catalogue.DEPTH_NETWORKS)}")
+    if not path:
+        if absent := [file for file in network.paths if not file.is_file()]:
+            raise StoryError(f"{absent[0]} is not there", f"storycli models pull {network.weights.name}")
+        path = network.paths[0] if len(network.paths) == 1 else network.weights.folder
+    return weights.load(path, DepthSmall, DepthSmallConfig) if name == "storybook" else weights.load_depth(path)
 
 
 def steady(near: Tensor, pixels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Plot, depth, characters and a seed to frames: structure-guided sampling (PAPER.md, "Structure-guided text-to-video").
+"""Plot, depth, characters and a seed to frames: structure-guided sampling (He et al. 2023, arXiv 2307.06940).
 
 ``Renderer`` holds a model and can be asked for one clip after another. ``sample`` is the method itself.
 """
@@ -20,7 +20,8 @@ from models.sampler import Denoise, clip_noise, ddim, dpm_solver_pp_2m, from_v, 
 from models.steady import steadied, steady_weights
 from models.text import put
 from models.video_model import VideoModel
-from storycli.catalogue import sampling_times
+from models.weights import WeightsError, load_lvdm, load_storybook
+from storycli import catalogue
 from storycli.characters.personal import Personal, load_character
 from storycli.crisp import crisp
 from storycli.errors import StoryError
@@ -115,7 +116,7 @@ def sample(
     seeds = [seed] if isinstance(seed, int) else seed
     shape = latent_shape(model, depth)
     total = len(model.alpha_bar)
-    times = sampling_times(sampler, steps, total)
+    times = catalogue.sampling_times(sampler, steps, total)
     against = None if guidance == 1 else negative
     with precision.autocast(device), model.at_work("text"):
         contexts, mask = encode_prompts(model, prompt, against, cast, times, len(seeds))
@@ -264,9 +265,6 @@ def to_frames(model: VideoModel, latents: Tensor) -> np.ndarray:
 
 def load_model(name: str) -> VideoModel:
     """A video model by name from the files on disk. Raises StoryError when they are missing or damaged."""
-    from models.weights import WeightsError, load_lvdm, load_storybook
-    from storycli import catalogue
-
     entry = catalogue.choose(name, "cpu")
     try:
         if name == "storybook":

@@ -138,9 +138,9 @@ def test_names_and_weights_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("STORYCLI_HOME", str(tmp_path))
     for name, wrong in (
         ("midas", "no depth network"),
-        ("dpt_hybrid", "no weights at"),
-        ("lvdm", "no weights at"),
-        ("depth_anything_v2_small", "is not there"),
+        ("dpt_hybrid", "dpt_hybrid-midas.pt is not there"),
+        ("lvdm", "dpt_hybrid-midas.pt is not there"),
+        ("depth_anything_v2_small", "config.json is not there"),
     ):
         with pytest.raises(StoryError, match=wrong):
             DepthEstimator(name, device="cpu")

@@ -1,7 +1,6 @@
 """Metrics against the reference's numbers and against cases with known answers."""
 
 import golden_weights as golden
-import numpy as np
 import pytest
 import torch
 
@@ -41,12 +40,6 @@ def test_cosine_compares_every_row_with_every_row():
     assert metrics.cosine(a, b).tolist() == [[1, 0, -1], [0, 0, 0]]
 
 
-def test_mean_cosine_compares_pairs():
-    a = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-    b = torch.tensor([[2.0, 0.0], [5.0, 0.0]])
-    assert metrics.mean_cosine(a, b) == pytest.approx(0.5)
-
-
 def test_text_to_video_ranks_the_true_video():
     similarity = torch.tensor([[0.9, 0.1, 0.0], [0.5, 0.4, 0.3], [0.7, 0.7, 0.7]])
     scores = metrics.text_to_video(similarity)  # ranks 1, 2 and, tied, 1
@@ -59,18 +52,3 @@ def test_text_to_video_ranks_the_true_video():
 def test_text_to_video_takes_several_texts_per_video():
     similarity = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
     assert metrics.text_to_video(similarity, torch.tensor([0, 0, 1])).r1 == pytest.approx(200 / 3)
-
-
-def test_video_to_text_takes_the_best_text_and_the_mean_rank_of_ties():
-    video_of = torch.tensor([0, 0, 1, 1])
-    similarity = torch.tensor([[0.1, 0.0], [0.8, 0.5], [0.9, 0.5], [0.0, 0.5]])
-    scores = metrics.video_to_text(similarity, video_of)
-    # Video 0: its second text comes second. Video 1: three texts tie for first, mean rank 2.
-    assert scores.mean_rank == 2
-    assert scores.r1 == 0
-
-
-def test_video_to_text_agrees_with_sorting():
-    similarity = golden.randn(5, 30, 30)
-    ranks = [np.flatnonzero(np.argsort(-similarity[:, j].numpy()) == j)[0] + 1 for j in range(30)]
-    assert metrics.video_to_text(similarity).mean_rank == pytest.approx(np.mean(ranks))

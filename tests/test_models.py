@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import os
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from filelock import FileLock
 from safetensors.torch import save
 
 from models.weights import read_state_dict
-from storycli import catalogue, download, store
+from storycli import catalogue, download, pins, store
 from storycli.catalogue import WeightFile, Weights
 from storycli.cli import models as command
 from storycli.errors import StoryError
@@ -240,6 +242,37 @@ def test_weights_that_someone_put_there_may_change_and_are_read_once(toy, monkey
     toy.path(toy.files[0]).write_bytes(SMALL + b" ")
     catalogue._digest.cache_clear()
     assert toy.identity() != before
+
+
+def test_what_two_commands_remember_at_a_time_is_all_kept(toy, monkeypatch):
+    toy.folder.mkdir(parents=True)
+    both, read = threading.Barrier(2, timeout=0.2), pins._all
+
+    def slowly():
+        found = read()
+        with suppress(threading.BrokenBarrierError):  # the other one, if it may, reads the same now
+            both.wait()
+        return found
+
+    monkeypatch.setattr(pins, "_all", slowly)
+    for file in toy.files:
+        toy.path(file).write_bytes(BIG)
+    at_work = [threading.Thread(target=pins.pin, args=(toy.path(file), SHA256)) for file in toy.files]
+    for thread in at_work:
+        thread.start()
+    for thread in at_work:
+        thread.join()
+    assert read().keys() == {"toy/big.ckpt", "toy/small.pt"}
+
+
+def test_weights_in_a_folder_that_may_only_be_read_have_a_digest_all_the_same(toy, monkeypatch):
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(pins, "FileLock", closed)
+    toy.folder.mkdir(parents=True)
+    toy.path(toy.files[1]).write_bytes(SMALL)
+    assert pins.digest_of(toy.path(toy.files[1])) == SHA256
 
 
 class Bomb:

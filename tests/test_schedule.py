@@ -44,7 +44,6 @@ def test_every_prediction_leads_back_to_the_pair_that_made_x_t(alpha_bar):
     t = torch.tensor([0, 1, 500, 999])
     x_t = schedule.q_sample(x0, t, eps, alpha_bar)
     v = schedule.v_from_eps(eps, x0, t, alpha_bar)
-    torch.testing.assert_close(schedule.x0_from_v(v, x_t, t, alpha_bar), x0)
     torch.testing.assert_close(schedule.eps_from_v(v, x_t, t, alpha_bar), eps)
     torch.testing.assert_close(schedule.x0_from_eps(eps, x_t, t, alpha_bar), x0, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(schedule.eps_from_x0(x0, x_t, t, alpha_bar), eps, rtol=1e-6, atol=1e-9)

@@ -1,4 +1,4 @@
-"""A few pictures of a character to one ``character.safetensors``: TimeInv with low-rank modulation (PAPER.md, stage 3).
+"""A few pictures of a character to one ``character.safetensors``: TimeInv with low-rank modulation (He et al. 2023).
 
 The pictures stand still, so each is trained with its own depth as structure: stillness is explained by the structure
 and not bound to the word. Everything that does not change, latents and depth of the pictures and of the clips that keep

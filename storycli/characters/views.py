@@ -14,6 +14,7 @@ from torch import Tensor
 from models import precision
 from models.steady import IN_FRONT
 from models.video_model import VideoModel
+from storycli import catalogue
 from storycli.config import library_folder
 from storycli.media.pictures import read
 
@@ -77,7 +78,6 @@ def class_views(model: VideoModel, name: str, class_word: str, size: int, frames
 
     The built-in library shows the storybook world; another model needs a library of real footage.
     """
-    from storycli import catalogue
     from storycli.media import video
     from storycli.retrieve import Library
 

@@ -46,7 +46,7 @@ def _as_json(model) -> dict:
     from storycli import store
 
     files = [asdict(file) | {"url": file.url, "state": store.state(model, file)} for file in model.files]
-    missing = [file.name for file in model.absent()]
+    missing = [file.name for file in model.missing()]
     return asdict(model) | {"folder": model.folder, "files": files, "missing": missing}
 
 

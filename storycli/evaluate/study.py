@@ -1,4 +1,4 @@
-"""The paper's Table 1 measured again: what retrieved structure adds to text (PAPER.md, "The baselines").
+"""The paper's Table 1 measured again: what retrieved structure adds to text (He et al. 2023).
 
 Captions of real clips are rendered under several conditions, with and without the depth of those clips, and compared
 with other real clips. The work is done in chunks, each kept in a file: a run that was stopped goes on, and as many
