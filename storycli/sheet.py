@@ -44,7 +44,7 @@ def picture(film: Film, path: Path) -> None:
     filmstrip.sheet(rows, path)
 
 
-def candidates(query: str, found: Sequence[Candidate], path: Path) -> None:
+def candidates(found: Sequence[Candidate], path: Path) -> None:
     """The clips that a search found as one picture: a row of frames for each."""
     from storycli.media import filmstrip, video
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_capacity import COSTS
 
@@ -43,6 +44,32 @@ def test_search_hands_its_filters_on(run, asked):
 def test_search_without_flags_asks_for_anything(run, asked):
     run("search", "a dog", "--index", "clips")
     assert asked[1] == ("a dog", 5, {"seconds": None, "filters": Filters()})
+
+
+def test_a_search_that_finds_nothing_says_so_and_draws_nothing(run, asked, monkeypatch, tmp_path):
+    monkeypatch.setattr("storycli.retrieve.Library.search", lambda *_, **__: [])
+    done = run("search", "a dog", "--longer-than", 9999, "--index", "clips", "--sheet", "found.png", "--quiet")
+    assert (done.code, done.out) == (0, "")
+    assert "no clip was found; found.png is not written" in done.err
+    assert not (tmp_path / "found.png").exists()
+    done = run("search", "a dog", "--index", "clips", "--json")
+    assert (done.code, json.loads(done.out)) == (0, [])
+    assert "no clip was found\n" in done.err
+
+
+def test_the_clips_found_are_drawn_as_one_picture(run, asked, monkeypatch, tmp_path):
+    frames = np.zeros((8, 128, 128, 3), np.uint8)
+    monkeypatch.setattr("storycli.media.video.read", lambda path, **_: frames)
+    assert run("search", "a dog", "--index", "clips", "--sheet", "found.png").code == 0
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_status_is_not_asked_for_while_videos_are_added(run, asked):
+    done = run("index", "a.mp4", "--status", "--index", "clips")
+    assert done.code == 2
+    assert "error: --status adds nothing" in done.err
+    assert "leave the videos out, or ask for it afterwards" in done.err
+    assert asked == []
 
 
 def test_a_library_is_made_with_the_network_that_is_named(run, asked):

@@ -56,6 +56,8 @@ def index(
         return _plan(plan, videos or [], encoder, json)
     if not (videos or status or prune):
         raise UsageError("there is nothing to do", "give videos to add, or --status, --prune or --plan N")
+    if videos and status:
+        raise UsageError("--status adds nothing", "leave the videos out, or ask for it afterwards")
     settings = config.load({"index": index, "device": device})
     folder = config.library_folder(settings.index, for_writing=bool(videos or prune))
     library, told, failures = Library(folder, encoder, settings.device), {}, ()
@@ -98,10 +100,12 @@ def search(
     filters = Filters(min_seconds=longer_than, orientation=shape or "", under=under)
     library = Library(config.library_folder(config.load({"index": index}).index))
     found = library.search(text, k, seconds=seconds, filters=filters)
-    if sheet:
+    if not found:
+        screen.warn("no clip was found" + (f"; {sheet} is not written" if sheet else ""))
+    elif sheet:
         from storycli.sheet import candidates
 
-        candidates(text, found, sheet)
+        candidates(found, sheet)
     if json:
         return answer([asdict(candidate) for candidate in found])
     for c in found:
