@@ -1,6 +1,7 @@
 """What test files share: a studio of quick stand-ins, and the command line, in this process or its own."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -118,6 +119,27 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import library
 
     return library.encoder(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stand-ins for the emoji of the world: one rounded blob per code, each in its own colour."""
+    import cv2
+    import numpy as np
+
+    from storycli.world.sprites import PACKAGE
+    from storycli.world.words import load_tables
+
+    root = tmp_path_factory.mktemp("assets")
+    folder = root / "node_modules" / PACKAGE / "assets"
+    folder.mkdir(parents=True)
+    for code in load_tables("wide").codes():
+        rng = random.Random(code)
+        picture = np.zeros((64, 64, 4), np.uint8)
+        cv2.ellipse(picture, (32, 32), (26, 30), 0, 0, 360, [*(rng.randrange(256) for _ in range(3)), 255], -1)
+        cv2.circle(picture, (24, 24), 5, (0, 0, 0, 255), -1)
+        Image.fromarray(picture).save(folder / f"{code}.webp", lossless=True)
+    return root
 
 
 @pytest.fixture

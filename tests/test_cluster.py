@@ -53,11 +53,6 @@ def render(text: str, marks: str, *, into: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return library.encoder(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Twenty clips and two files that are none."""
     folder = tmp_path_factory.mktemp("videos")

@@ -168,6 +168,21 @@ def test_quotations_come_back_as_they_were_written():
     assert second.text == "'Come in,' he said and sat down."
 
 
+@pytest.mark.parametrize(
+    ("text", "plots"),
+    [
+        ('He whispered"come with me now"and left.',
+         [('He whispered"come with me now"', "a man whispering"), ("He left.", "a man leaving")]),
+        ('He said:"Run away now." The dog ran.', [('He said:"Run away now." The dog ran.', "a dog running")]),
+        ('The fox said,"Run away now!"and ran.', [('The fox said,"Run away now!"and ran.', "a fox running")]),
+        ("The fox said\u2014\u201cRun!\u201d\u2014and ran.",
+         [("The fox said\u2014\u201cRun!\u201d\u2014and ran.", "a fox running")]),
+    ],
+)  # fmt: skip
+def test_quotations_need_no_spaces_around_them(text, plots):
+    assert [(plot.text, plot.prompt.removesuffix(", storybook style")) for plot in offline(text)] == plots
+
+
 # Queries and prompts
 
 
@@ -187,6 +202,52 @@ def test_a_hero_goes_by_name_and_by_kind(name):
 def test_others_are_not_taken_for_the_hero(other):
     (plot,) = offline(other, TEDDY)
     assert "{" not in plot.prompt
+
+
+@pytest.mark.parametrize(
+    ("many", "one", "anybody"),
+    [
+        ("foxes", "fox", "a fox"),
+        ("wolves", "wolf", "a dog"),
+        ("mice", "mouse", "a mouse"),
+        ("boys", "boy", "a boy"),
+        ("women", "woman", "a person"),
+        ("heroes", "hero", "a person"),
+        ("boxes", "box", "a box"),
+        ("bushes", "bush", "a bush"),
+    ],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The {} moved. One fell.",
+        "The {} moved. The other fell.",
+        "One of the {} fell.",
+        "The {} ran. One of the others fell.",
+    ],
+)
+def test_one_of_many_is_told_by_its_kind(text, many, one, anybody):
+    plot = offline(text.format(many))[-1]
+    assert (plot.query, plot.prompt) == (f"{anybody} falling", f"a {one} falling, storybook style")
+
+
+def test_whom_something_is_done_to_may_be_one_of_many():
+    assert offline("A dog found a key. A cat met one of the foxes.")[1].prompt == "a cat meeting a fox, storybook style"
+
+
+def test_some_of_many_are_as_many():
+    prompts = [plot.prompt for plot in offline("The foxes slept. The others danced. Both sang. Everyone ran.")]
+    assert prompts[1:] == [
+        "foxes dancing, storybook style",
+        "two foxes singing, storybook style",
+        "people running, storybook style",
+    ]
+
+
+def test_a_friend_is_one_of_the_friends_and_not_of_the_woods():
+    first, second = offline("Two friends walked in the woods. One climbed a tree and sang.")[1:]
+    assert first.prompt == "a friend climbing a tree in the woods, storybook style"
+    assert second.text == "The friend sang."
 
 
 def test_pronouns_are_resolved_and_places_carried_on():

@@ -16,11 +16,6 @@ from storycli.media import shards, video
 from storycli.retrieve import Library
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return library.encoder(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
 @pytest.fixture
 def dog(tmp_path):
     return library.clip(tmp_path / "dog.mp4", seed=1)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from test_world import assets  # noqa: F401 - a fixture
 
 from models.watcher import QUESTIONS, Watcher, WatcherConfig, spread
 from models.weights import load, read_metadata
@@ -38,7 +37,7 @@ def test_frames_are_spread_over_a_clip(length, count, picked):
     assert spread(range(length), count) == list(picked)
 
 
-def test_training_leaves_a_network_that_tells_its_scenes_apart(assets, tmp_path):  # noqa: F811
+def test_training_leaves_a_network_that_tells_its_scenes_apart(assets, tmp_path):
     settings = FitSettings(samples=160, batch_size=8, learning_rate=5e-3, warmup=8, weight_decay=0.0)
     told = []
     out = train_watcher.train(

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from storycli.english import lexicon
 
 SINGULAR = {"he": "he", "him": "he", "himself": "he", "she": "she", "her": "she", "herself": "she"}
-NEUTER = {"it", "itself", "this", "that"}
 PLURAL = {"they", "them", "themselves", "these", "those"}
 SPEAKER = {"i": "i", "me": "i", "myself": "i", "we": "we", "us": "we", "ourselves": "we", "you": "you"}
 
@@ -174,6 +173,6 @@ class Cast:
         return (max(actors, key=lambda thing: thing.place),) if actors else ()
 
     def last_plural(self) -> Thing | None:
-        """What "one", "both" and "the other" pick from."""
+        """What "one", "both" and "the other" pick from: somebody alive, if there is."""
         plurals = [thing for thing in self.things if thing.plural]
-        return max(plurals, key=lambda thing: thing.place) if plurals else None
+        return max(plurals, key=lambda thing: (thing.animate, thing.place)) if plurals else None

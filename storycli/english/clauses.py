@@ -94,13 +94,12 @@ class Clauses:
         """A subject that the parser took for something else: "the wolf huffed", "the butterfly flutters"."""
         if verb.tag_ not in FINITE:
             return None
-        for child in verb.lefts:
-            if _is_time(child):
-                continue
+        before = [child for child in verb.lefts if not _is_time(child)]
+        for child in before:
             if child.dep_ in ("compound", "npadvmod", "dep") and child.pos_ in ("NOUN", "PROPN"):
                 return child
-            if child.dep_ == "amod" and any(c.dep_ == "det" for c in verb.lefts):  # "and the other paddled"
-                return child
+        if any(child.dep_ == "det" for child in before):  # "and the other paddled"
+            return next((child for child in before if child.dep_ == "amod"), None)
         return None
 
     # Whether a clause is told as happening

@@ -207,6 +207,8 @@ class _Sentence:
             if child.dep_ == "prep" and child.lower_ in ("of", "with", "in", "on"):
                 for inner in child.children:
                     if inner.dep_ == "pobj" and inner.i in found:
+                        if noun.lower_ == "one":  # "one of the foxes"
+                            continue
                         if noun.lower_ in lexicon.INDEFINITE:  # "both of them"
                             return self._phrase(inner)
                         words += [child.lower_, *self._phrase(inner)]
@@ -219,7 +221,7 @@ def _named(mention: Mention) -> str:
     """ "The wolf", "Anna and Ben": the subject of a clause that has lost its own."""
     names = []
     for thing in mention.things:
-        own = thing.proper or thing.head in lexicon.INDEFINITE
+        own = thing.proper or (thing.head in lexicon.INDEFINITE and thing.words == thing.head)
         names.append(
             "I"
             if thing.head == "i"

@@ -62,7 +62,7 @@ class Mentions:
             subject = clause.head
         if subject is None or subject.i not in self.found:
             return Mention(self.cast.last_actor())
-        counted = self._counted(subject)
+        counted = subject if subject.lower_ == "one" else self._counted(subject)
         joined = [
             self.found.get(counted.i, self.found[subject.i]),
             *(self.found[t.i] for t in _joined(subject) if t.i in self.found),
@@ -76,7 +76,8 @@ class Mentions:
     def _of(self, token) -> Mention | None:
         if token.pos_ == "PRON" and token.lower_ in PRONOUNS:
             return self._pronoun(token)
-        if token.lower_ in lexicon.INDEFINITE and token.dep_ in ("nsubj", "dobj", "pobj", "nsubjpass", "conj"):
+        stands = token.dep_ in ("nsubj", "dobj", "pobj", "nsubjpass", "conj")
+        if token.lower_ in lexicon.INDEFINITE and (stands or self.clauses.own_subject(token.head) == token):
             return self._indefinite(token)
         return self._noun(token) if self._is_noun(token) else None
 
@@ -208,17 +209,16 @@ class Mentions:
 
     def _indefinite(self, token) -> Mention:
         """ "One", "both", "the other" of those that were spoken of; "everyone", "somebody"."""
-        head, subject = token.lower_, self._is_subject(token)
-        if head == "one" and token.dep_ in ("dobj", "pobj"):  # "he saw one"
+        head, subject, counted = token.lower_, self._is_subject(token), self._counted(token)
+        if head == "one" and token.dep_ in ("dobj", "pobj") and counted == token:  # "he saw one"
             same = [thing for thing in self.cast.things if not thing.animate and thing.seen >= 0]
             if same:
                 return Mention((max(same, key=lambda thing: thing.place),), "a")
         group = self.cast.last_plural() if head in ("one", "other", "others", "another", "both") else None
-        counted = self._counted(token)
         if counted != token and (of := self._of(counted)) is not None and of.things:  # "one of the boys"
-            group = of.things[0]
+            group = of.things[0] if of.things[0].head not in lexicon.INDEFINITE else group  # "one of the others"
         plural = head in ("both", "all", "some", "many", "few", "others", "several", "most")
-        words, kind = (group.words.split()[-1], group.kind) if group is not None else (head, "person")
+        words, kind = (group.words.split()[-1] if plural else group.head, group.kind) if group else (head, "person")
         if head.endswith("thing"):
             kind = "thing"
         plural = plural or head in ("everyone", "everybody")

@@ -1,6 +1,5 @@
 """What prompts and queries call the things of a story: heroes by their marks, people by their looks."""
 
-import re
 from collections.abc import Sequence
 
 from storycli.english import lexicon
@@ -8,6 +7,7 @@ from storycli.english.cast import Thing, kind_of
 from storycli.english.mentions import Mention
 from storycli.story import Character
 from storycli.world import words as world_words
+from storycli.world.words import with_article
 
 OWN_WORDS = {name for hero in world_words.CORE.values() for name in hero.names}
 NAMED = OWN_WORDS | {name for hero in world_words.HELD_OUT.values() for name in hero.names}
@@ -29,7 +29,7 @@ class Heroes:
         if hero is not None:
             return "a {" + hero.name + "}"
         if thing.proper and thing.animate:
-            return _with_article(_looks(thing))
+            return with_article(_looks(thing))
         return self.plain(thing, article)
 
     def plain(self, thing: Thing, article: str) -> str:
@@ -39,11 +39,13 @@ class Heroes:
             words = " ".join([*words.split()[:-1], lexicon.KIN[thing.head]])
         if thing.proper and thing.kind != "person":
             return words
-        if thing.head in ("everyone", "everybody", "all", "some", "many", "most", "several", "others", "we"):
+        alone = words == thing.head  # "some", and not "some of the foxes"
+        many = ("everyone", "everybody", "all", "some", "many", "most", "several", "others")
+        if thing.head == "we" or (alone and thing.head in many):
             return "people"
         if thing.head in ("someone", "somebody", "i", "you", "anyone", "anybody", "other", "another", "one", "both"):
-            words = "person" if words == thing.head else singular(words) if thing.head != "both" else words
-            return f"two {'people' if words == 'person' else words}" if thing.head == "both" else _with_article(words)
+            words = "person" if alone else words
+            return f"two {'people' if words == 'person' else words}" if thing.head == "both" else with_article(words)
         if article == "the" and not thing.animate:
             return f"the {words}"
         if thing.plural or words.split()[-1] in lexicon.MASS:
@@ -52,7 +54,7 @@ class Heroes:
             return f"{'its' if article not in ('his', 'her', 'their') else article} {words}"
         if article == "" and not thing.animate:
             return words
-        return _with_article(words)
+        return with_article(words)
 
 
 class Movers(Heroes):
@@ -62,15 +64,16 @@ class Movers(Heroes):
         hero = hero_of(thing, self.characters)
         if hero is not None:
             return self._anybody(hero, thing)
-        if thing.kind == "person" and thing.words not in OWN_WORDS and thing.head not in OWN_WORDS:
+        noun = thing.words if thing.head in lexicon.INDEFINITE else thing.head
+        if thing.kind == "person" and thing.words not in OWN_WORDS and noun not in OWN_WORDS:
             if thing.plural or thing.head in lexicon.GROUPS or thing.head == "we":
                 return "people"
-            common = lexicon.FOOTAGE.get(thing.head) or {"he": "man", "she": "woman"}.get(thing.gender, "person")
-            return _with_article("child" if thing.head in ("child", "baby", "kid", "toddler") else common)
+            common = lexicon.FOOTAGE.get(noun) or {"he": "man", "she": "woman"}.get(thing.gender, "person")
+            return with_article("child" if noun in ("child", "baby", "kid", "toddler") else common)
         if thing.kind == "animal" and not thing.plural:
-            return _with_article(lexicon.FOOTAGE.get(thing.head, thing.head))
+            return with_article(lexicon.FOOTAGE.get(noun, noun))
         if thing.kind == "person" and not thing.plural:
-            return _with_article(thing.head)
+            return with_article(noun)
         return self.plain(thing, article)
 
     @staticmethod
@@ -81,7 +84,7 @@ class Movers(Heroes):
         )
         if kind == "animal":
             return "an animal"
-        return _with_article({"he": "man", "she": "woman"}.get(gender, "person"))
+        return with_article({"he": "man", "she": "woman"}.get(gender, "person"))
 
 
 def hero_of(thing: Thing, characters: Sequence[Character]) -> Character | None:
@@ -112,22 +115,3 @@ def _looks(thing: Thing) -> str:
     if title != thing.head and title in lexicon.PERSON | lexicon.MALE | lexicon.FEMALE and len(title) > 3:
         return title
     return thing.looks or {"he": "man", "she": "woman"}.get(thing.gender, "person")
-
-
-def _with_article(words: str) -> str:
-    return f"{'an' if re.match(r'[aeio]|u(?!ni|s)', words) else 'a'} {words}"
-
-
-def singular(noun: str) -> str:
-    """ "friends": "friend"."""
-    for ending, replacement in (
-        ("ies", "y"),
-        ("men", "man"),
-        ("children", "child"),
-        ("sses", "ss"),
-        ("ches", "ch"),
-        ("s", ""),
-    ):
-        if noun.endswith(ending) and not noun.endswith("ss"):
-            return noun[: -len(ending)] + replacement
-    return noun

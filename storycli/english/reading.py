@@ -1,6 +1,7 @@
 """A paragraph as a parser reads it, with the parser's usual slips put right."""
 
 import re
+from collections.abc import Iterator
 
 from storycli.english.dictionary import index, parser, past_lemma, verb_lemma
 from storycli.english.misread import FINITE, NOUN, misread
@@ -18,39 +19,45 @@ class Page:
     """
 
     def __init__(self, text: str):
-        quotes: list[tuple[int, int, str]] = []
-        plain = self._stand_in(text, quotes)
-        self.doc = parser()(plain)
-        self.surface = [token.text for token in self.doc]
-        self.quoted = [False] * len(self.doc)
-        for start, end, quote in quotes:
-            inside = [token.i for token in self.doc if start <= token.idx < end]
-            for i in inside:
-                self.surface[i], self.quoted[i] = "", True
-            self.surface[inside[0]] = quote
+        words: list[str] = []
+        spaces: list[bool] = []  # whether one follows
+        self.surface: list[str] = []
+        self.quoted: list[bool] = []
+        for piece, quote in self._pieces(text):
+            if spaces and piece.startswith(" "):
+                spaces[-1] = True
+            tokens = list(parser().tokenizer(piece.lstrip(" ")))
+            words += [token.text for token in tokens]
+            spaces += [bool(token.whitespace_) for token in tokens]
+            self.surface += [quote, *[""] * (len(tokens) - 1)] if quote else [token.text for token in tokens]
+            self.quoted += [bool(quote)] * len(tokens)
+        self.doc = self._parsed(words, spaces)
         self.lemmas: dict[int, str] = {}
         self.nouns: dict[int, str] = {}
         self._reread()
 
     @staticmethod
-    def _stand_in(text: str, quotes: list[tuple[int, int, str]]) -> str:
-        plain, position = "", 0
+    def _pieces(text: str) -> Iterator[tuple[str, str]]:
+        """What is parsed, with the quotation that it stands for, if any: a word that touches one is still a word."""
+        position = 0
         for match in QUOTE.finditer(text):
             inner, after = match[0][1:-1], text[match.end() :].lstrip()
             spoken = inner[-1] in ".,!?-\u2026\u2014" or text[: match.start()].endswith((", ", ": "))
             if not spoken and len(inner.split()) < 4:
                 continue  # a name or an odd word in quotation marks
-            plain += text[position : match.start()]
-            stand_in = '"Yes,"' if after[:1].islower() or inner.endswith(",") else '"Yes."'
-            quotes.append((len(plain), len(plain) + len(stand_in), match[0]))
-            plain += stand_in
+            yield text[position : match.start()], ""
+            yield '"Yes,"' if after[:1].islower() or inner.endswith(",") else '"Yes."', match[0]
             position = match.end()
-        return plain + text[position:]
+        yield text[position:], ""
+
+    @staticmethod
+    def _parsed(words: list[str], spaces: list[bool]):
+        from spacy.tokens import Doc
+
+        return parser()(Doc(parser().vocab, words=words, spaces=spaces))
 
     def _reread(self) -> None:
         """Parse again with common words for those that were misread ("Anna swam to the island")."""
-        from spacy.tokens import Doc
-
         words, spaces = [token.text for token in self.doc], [bool(token.whitespace_) for token in self.doc]
         for _ in range(READINGS):
             known = self.lemmas.keys() | self.nouns.keys()
@@ -62,9 +69,7 @@ class Page:
                 words[token.i] = stand_in
                 kept = self.nouns if stand_in == NOUN else self.lemmas
                 kept[token.i] = token.lower_ if stand_in == NOUN else verb_lemma(token.lower_)
-            self.doc = Doc(self.doc.vocab, words=words, spaces=spaces)
-            for _, pipe in parser().pipeline:
-                self.doc = pipe(self.doc)
+            self.doc = self._parsed(words, spaces)
 
     def is_verb(self, token) -> bool:
         """Whether the token heads a clause (an auxiliary does not)."""

@@ -87,9 +87,8 @@ def words_study(assets: Path, model: Model, steps: int, seed: int = 0) -> tuple[
 
 def plain(scene: Scene, **told: str) -> str:
     """The scene in the plainest words of the captions, or with others where they are given."""
-    name = words.CORE[scene.character].names[0]
     said = {
-        "character": f"{'an' if name[0] in 'aeiou' else 'a'} {name}",
+        "character": words.with_article(words.CORE[scene.character].names[0]),
         "action": words.ACTIONS[scene.action].verbs[0].split("/")[1],
         "place": words.PLACES[scene.place].phrases[0],
     } | told

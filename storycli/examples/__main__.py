@@ -1,7 +1,7 @@
 """Draw the pictures of the hero and the clip library: ``python -m storycli.examples ASSETS [FOLDER]``.
 
-ASSETS is a folder filled by ``storycli.world.fetch_assets``. The clips show training characters only, one clip for
-every action in every place where it makes sense, so the hero of the example is new to all of them.
+ASSETS is a folder filled by ``storycli.world.generator.fetch_assets``. The clips show training characters only, one
+clip for every action in every place where it makes sense, so the hero of the example is new to all of them.
 """
 
 import csv
@@ -14,7 +14,7 @@ from PIL import Image
 from storycli.media import video
 from storycli.media.ffmpeg import replacing
 from storycli.world.generator import FRAMES_PER_SECOND, Scene, World
-from storycli.world.words import held_out_pair
+from storycli.world.words import held_out_pair, with_article
 
 HERO = "teddy"
 POSES = (
@@ -64,8 +64,8 @@ def caption(world: World, scene: Scene) -> str:
     """
     who, where = world.tables.named(scene.character)[0], world.places[scene.place].phrases[0]
     *does, last = (verb.split("/")[1] for verb in world.actions[scene.action].verbs)
-    article = "An" if who[0] in "aeiou" else "A"
-    return f"{article} {who} {', '.join(does)} or {last} {where}."
+    said = f"{with_article(who)} {', '.join(does)} or {last} {where}."
+    return said[0].upper() + said[1:]
 
 
 def draw_clips(assets: Path, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Finding ffmpeg and running it: the only place that starts a process.
+"""Finding ffmpeg and running it: the only place that does.
 
 ffmpeg gets argument lists (never a shell line), local files only, no terminal, and a temporary file for its
 output that is renamed when all went well.

@@ -5,6 +5,7 @@ The pictures are Microsoft's Fluent 3D emoji (MIT), taken from the npm package `
 
 import math
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +16,25 @@ from PIL import Image
 
 from storycli.errors import StoryError
 
-PACKAGE = "@lobehub/fluent-emoji-3d"
+PACKAGE, VERSION = "@lobehub/fluent-emoji-3d", "1.1.0"  # other drawings would make other pictures of a seed
 _CACHE = "storybook-sprites.npz"
 
 
 def fetch_assets(folder: Path) -> Path:
-    """Install the emoji package under ``folder`` with npm (needed for training only)."""
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), PACKAGE]
+    """Install the emoji package with npm as a new ``folder``, whole or not at all (needed for training only)."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", f"{PACKAGE}@{VERSION}", "--prefix"]
     try:
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as empty:
+            partial = Path(empty) / folder.name
+            subprocess.run([*command, partial], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            return partial.replace(folder)
     except FileNotFoundError as error:
         raise StoryError("npm is not installed", "Install Node.js, or unpack the package yourself.") from error
     except subprocess.CalledProcessError as error:
         raise StoryError(
             f"npm could not fetch the emoji: {error.stderr.strip()[-300:]}", "Check the network."
         ) from error
-    return folder
 
 
 def assets_in(folder: Path, given: Path | None) -> Path:
@@ -73,7 +77,7 @@ class Emoji:
             if path.exists():
                 return path
         raise StoryError(
-            f"emoji {code} is not in {self._folder}", "Fetch the pictures: storycli.world.fetch_assets(folder)."
+            f"emoji {code} is not in {self._folder}", "Fetch them: storycli.world.generator.fetch_assets(new_folder)."
         )
 
 

@@ -4,6 +4,7 @@ The tables are in ``core.toml`` and, for the wide tier, also in ``wide.toml``.
 """
 
 import random
+import re
 import tomllib
 import zlib
 from collections.abc import Mapping
@@ -208,7 +209,7 @@ def tell(scene: Scene, tables: Tables, rng: random.Random) -> str:
         present, progressive, past = (f"{verb} to the {scene.direction}" for verb in (present, progressive, past))
     extra = ""
     if scene.companion:
-        extra = f" {rng.choice(('with', 'next to', 'beside'))} {_article(tables.named(scene.companion)[0])}"
+        extra = f" {rng.choice(('with', 'next to', 'beside'))} {with_article(tables.named(scene.companion)[0])}"
     if scene.weather and rng.random() < 0.75:
         extra += f" {rng.choice(WEATHER[scene.weather])}"
     roll = rng.random()
@@ -237,8 +238,9 @@ def _subject(names: tuple[str, ...], rng: random.Random) -> str:
         noun = noun if adjective in noun or "young" in noun or "old" in noun else f"{adjective} {noun}"
     if rng.random() < 0.05:
         return f"{rng.choice(NAMES)} the {noun}"
-    return f"the {noun}" if rng.random() < 0.22 else _article(noun)
+    return f"the {noun}" if rng.random() < 0.22 else with_article(noun)
 
 
-def _article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+def with_article(words: str) -> str:
+    """Words with "a" or "an" before them, by how they sound: "an owl", "a unicorn"."""
+    return f"{'an' if re.match(r'[aeio]|u(?!ni|s)', words) else 'a'} {words}"
