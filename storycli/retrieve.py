@@ -1,9 +1,12 @@
 """The library of clips: text to the clips whose motion and layout fit, by what they show and what is said of them."""
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +18,7 @@ from storycli.errors import StoryError
 from storycli.library import shipped
 from storycli.library.assignment import assign
 from storycli.library.encoder import BUILT_IN, Encoder
-from storycli.library.index import Index, Row, clip, quoted, weights_of
+from storycli.library.index import COMPARED, Index, Row, quoted, weights_of
 from storycli.library.indexing import Progress, Report, Update
 from storycli.library.sentences import minilm
 from storycli.library.sources import find
@@ -49,7 +52,7 @@ class Filters:
         conditions = [f"seconds >= {self.min_seconds:f}"] if self.min_seconds else []
         conditions += [shape[self.orientation]] if self.orientation else []
         if self.under:
-            conditions.append(f"starts_with(path, {quoted(str(self.under.absolute()) + '/')})")
+            conditions.append(f"starts_with(path, {quoted(os.path.join(os.path.abspath(self.under), ''))})")
         return " AND ".join(conditions) or None
 
 
@@ -144,12 +147,14 @@ class Library:
         come.
         """
         ranked = self.rank(query, max(POOL, 10 * k), seconds=seconds, filters=filters)
-        return [Candidate(clip=clip(row), score=score) for row, score in without_repetitions(ranked, k)]
+        best = without_repetitions(ranked, k)
+        clips = self.index.clips([row["_rowid"] for row, _ in best])
+        return [Candidate(clip=clip, score=score) for clip, (_, score) in zip(clips, best, strict=True)]
 
     def rank(
         self, query: str, count: int, *, seconds: float | None = None, filters: Filters = Filters()
     ) -> list[tuple[Row, float]]:
-        """Rows of the index with their scores, best first, repetitions and all.
+        """Rows of the index, by what clips are compared by, with their scores, best first, repetitions and all.
 
         Three rankings put forward ``count`` clips each, by picture, by caption and by words; those are compared with
         each other exactly.
@@ -158,14 +163,17 @@ class Library:
             raise StoryError(f"there are no clips in {self.folder}", "Add some first: storycli index VIDEOS")
         seen, said = self.encoder.embed_text([query])[0], minilm().embed([query])[0]
         where = filters.where()
-        put_forward = [
-            *self.index.nearest("visual", seen, count, where),
-            *self.index.nearest("said", said, count, where),
-            *self.index.matching(query, count, where),
-        ]
+        searches = (
+            partial(self.index.nearest, "visual", seen),
+            partial(self.index.nearest, "said", said),
+            partial(self.index.matching, query),
+        )
+        with ThreadPoolExecutor(len(searches)) as pool:
+            rankings = pool.map(lambda search: search(count, where), searches)
+            put_forward = [row for ranking in rankings for row in ranking]
         if not put_forward:
             return []
-        found = self.index.take(put_forward)
+        found = self.index.take(put_forward, COMPARED)
         scores = similarity(found, query, seen, said) - flaws(found, seconds)
         best = np.argsort(-scores, kind="stable")
         rows = found.drop_columns(["visual", "said"]).take(best).to_pylist()

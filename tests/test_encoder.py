@@ -122,6 +122,19 @@ def test_an_index_says_which_weights_it_misses(folder, tmp_path):
     assert "bring them back" in error.value.hint
 
 
+def test_weights_that_are_cut_off_are_one_error_and_not_one_for_each_video(tmp_path):
+    for number in range(3):
+        library.clip(tmp_path / "v" / f"{number}.mp4")
+    file, folder = library.encoder(tmp_path / "file.safetensors"), published(tmp_path / "clip", "clip")[0]
+    for path in (file, folder / "model.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    for path in (file, folder):
+        with pytest.raises(StoryError, match="cannot be read"):
+            Library(tmp_path / "index", path).add([tmp_path / "v"])
+    with pytest.raises(StoryError, match="cannot be read"):
+        Encoder(file).embed_text(["a dog"])
+
+
 def test_published_files_with_position_ids_are_read(tmp_path):
     folder, _ = published(tmp_path / "clip", "clip")
     tensors = load_file(folder / "model.safetensors")

@@ -33,7 +33,7 @@ def clustered(count, seed=0, clusters=8):
 
 def ids(table, found):
     """The ids of found rows, in their order."""
-    return [table.take([row])["id"][0].as_py() for row in found]
+    return [table.take([row], ["id"])["id"][0].as_py() for row in found]
 
 
 def best(vectors, query, count):

@@ -1,7 +1,9 @@
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 import library
 import numpy as np
@@ -14,8 +16,9 @@ from models.text import mean_pool
 from models.weights import load_minilm
 from storycli import retrieve, stages
 from storycli.errors import StoryError
-from storycli.library import shipped, sources
+from storycli.library import indexing, shipped, shots, sources
 from storycli.library.encoder import Encoder
+from storycli.library.index import COMPARED
 from storycli.library.indexing import Update, content_digest
 from storycli.library.sentences import minilm
 from storycli.library.sources import Failure, Source, find
@@ -33,6 +36,11 @@ def folder(tmp_path):
 
 def names(candidates):
     return [candidate.clip.path.name for candidate in candidates]
+
+
+def nothing_is_decoded(monkeypatch):
+    """From here on."""
+    monkeypatch.setattr(shots, "find_shots", lambda path: pytest.fail("decoded again"))
 
 
 # ---- indexing ------------------------------------------------------------------------------------------------
@@ -62,11 +70,22 @@ def test_a_moved_file_is_recognised_and_not_decoded_again(empty, folder, monkeyp
     empty.add([folder])
     before = {row["id"]: row["visual"] for row in empty.index.rows(["id", "visual"])}
     (folder / "sea-waves.mp4").rename(folder / "more" / "ocean.mp4")
-    monkeypatch.setattr(video, "read", lambda *args, **kwargs: pytest.fail("decoded again"))
+    nothing_is_decoded(monkeypatch)
     report = empty.add([folder])
     assert (report.moved, report.added, report.unchanged) == (1, 0, 4)
     assert {row["id"]: row["visual"] for row in empty.index.rows(["id", "visual"])} == before
     assert names(empty.search("ocean"))[0] == "ocean.mp4"
+
+
+def test_a_file_that_goes_while_its_twin_is_read_hands_on_all_its_shots(empty, tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "WRITE_EVERY", 3600)
+    gone, twin = tmp_path / "v" / "a.mp4", tmp_path / "v" / "b.mp4"
+    gone.parent.mkdir()
+    video.write(gone, np.concatenate([library.moving(1), 255 - library.moving(2)]), 12)
+    twin.write_bytes(gone.read_bytes())
+    report = empty.add([gone.parent], progress=lambda done, *_: gone.unlink(missing_ok=True))
+    assert (report.shots, report.moved) == (2, 1)
+    assert [row["path"] for row in empty.index.rows(["path"])] == [str(twin)] * 2
 
 
 def test_two_files_that_swap_their_names_keep_their_shots(empty, folder):
@@ -93,7 +112,7 @@ def test_a_changed_file_is_replaced(empty, folder):
 def test_a_touched_file_is_not_decoded_again(empty, folder, monkeypatch):
     empty.add([folder])
     os.utime(folder / "dog_running.mp4", (1, 1))
-    monkeypatch.setattr(video, "read", lambda *args, **kwargs: pytest.fail("decoded again"))
+    nothing_is_decoded(monkeypatch)
     assert empty.add([folder]).unchanged == 5
 
 
@@ -133,7 +152,7 @@ def test_a_new_caption_changes_the_clip_without_decoding_it(empty, folder, tmp_p
     empty.add([folder])
     table = tmp_path / "clips.csv"
     table.write_text("path,caption,source\nvideos/IMG_0001.mp4,a rocket takes off,NASA\n")
-    monkeypatch.setattr(video, "read", lambda *args, **kwargs: pytest.fail("decoded again"))
+    nothing_is_decoded(monkeypatch)
     assert empty.add([table]).retold == 1
     best = empty.search("a rocket")[0].clip
     assert (best.path.name, best.caption, best.source) == ("IMG_0001.mp4", "a rocket takes off", "NASA")
@@ -306,7 +325,7 @@ def test_a_shaken_clip_loses_to_a_steady_one(empty, tmp_path):
 def flaws_of(found):
     """What each clip of a library loses."""
     numbers = list(found.index.nearest("visual", np.ones(8, np.float32), 100))
-    table = found.index.take(numbers)
+    table = found.index.take(numbers, COMPARED)
     return {Path(path).name: lost for path, lost in zip(table["path"].to_pylist(), flaws(table, None), strict=True)}
 
 
@@ -337,6 +356,15 @@ def test_filters(empty, tmp_path):
     assert found(orientation="square") == found(min_seconds=2) == ["long.mp4"]
     assert found(under=tmp_path / "a'b") == ["tall.mp4", "wide.mp4"]
     assert found(under=tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("under", ["../v/in", "./../v/./in", "..", "/"])
+def test_a_folder_to_search_in_may_be_named_in_any_way(empty, tmp_path, monkeypatch, under):
+    library.clip(tmp_path / "v" / "in" / "dog.mp4")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    empty.add([tmp_path / "v"])
+    assert names(empty.search("a dog", filters=Filters(under=Path(under)))) == ["dog.mp4"]
 
 
 def test_the_same_look_comes_once(empty, tmp_path):
@@ -392,6 +420,34 @@ def test_links_that_lead_back_are_not_followed(tmp_path):
     assert [source.path for source in find([tmp_path / "a"])] == [tmp_path / "a" / "x.mp4"]
 
 
+@pytest.mark.parametrize("fault", [errno.EACCES, errno.ENOTCONN, errno.ESTALE])
+def test_what_cannot_be_looked_at_is_listed_and_the_rest_is_found(tmp_path, monkeypatch, fault):
+    """As it is with links in a folder that may be read but not searched, and with a mount whose server is gone."""
+    path = library.clip(tmp_path / "good.mp4")
+    (tmp_path / "away").symlink_to(tmp_path)
+    stat = os.stat
+
+    def broken(entry, **how):
+        if "away" in str(entry):
+            raise OSError(fault, os.strerror(fault))
+        return stat(entry, **how)
+
+    class Entry:
+        def __init__(self, name):
+            self.name = name
+
+        def is_dir(self):
+            return S_ISDIR(broken(tmp_path / self.name).st_mode)
+
+        def is_file(self):
+            return S_ISREG(broken(tmp_path / self.name).st_mode)
+
+    monkeypatch.setattr(os, "stat", broken)
+    monkeypatch.setattr(os, "scandir", lambda folder: [Entry(name) for name in os.listdir(folder)])
+    away = Failure(tmp_path / "away", f"{tmp_path / 'away'} cannot be read: {os.strerror(fault)}")
+    assert list(find([tmp_path])) == [away, Source(path)]
+
+
 def test_a_path_given_twice_comes_once(tmp_path):
     path = library.clip(tmp_path / "x.mp4")
     assert list(find([tmp_path, path, tmp_path / "." / "x.mp4"])) == [Source(path)]
@@ -428,7 +484,7 @@ def test_a_packed_index_is_unpacked_without_decoding(empty, folder, tmp_path, mo
     table, packed = tmp_path / "clips.csv", tmp_path / "clips.parquet"
     table.write_text("path,caption,licence\nvideos/dog_running.mp4,a dog runs,MIT\nvideos/IMG_0001.mp4,an owl,MIT\n")
     shipped.pack(empty.encoder, table, packed)
-    monkeypatch.setattr(video, "read", lambda *args, **kwargs: pytest.fail("decoded again"))
+    nothing_is_decoded(monkeypatch)
     shipped.unpack(empty.index, table, packed)
     assert empty.add([table]).unchanged == 2
     (best, _) = empty.search("an owl")

@@ -1,9 +1,11 @@
 """Webdataset shards: videos inside a tar archive are indexed, searched and read where they are."""
 
+import errno
 import io
 import json
 import os
 import tarfile
+from pathlib import Path
 
 import clips
 import library
@@ -97,6 +99,16 @@ def test_paths_into_nothing_are_told(tmp_path, dog):
         assert not shards.exists(path)
         with pytest.raises(StoryError, match="does not exist"):
             video.probe(path)
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_gone(tmp_path, monkeypatch):
+    def locked(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", locked)
+    assert shards.exists(tmp_path / "a.mp4")
+    with pytest.raises(StoryError, match="cannot be read: Permission denied"):
+        next(find([tmp_path / "a.mp4"]))
 
 
 def test_a_window_is_a_file_of_its_own(tmp_path):

@@ -23,6 +23,10 @@ BUILT_IN = catalogue.BUILT_IN / "storybook-retrieval.safetensors"
 PIECES, PIECE = 64, 2**18  # of a large file of weights that its digest looks at, and their bytes
 
 
+class UnusableWeights(StoryError):
+    """Retrieval weights that are damaged or none: with them no video can be looked at."""
+
+
 class Encoder:
     """A network from a file of Frozen in Time, or from a folder of CLIP or SigLIP as transformers keeps them.
 
@@ -55,11 +59,16 @@ class Encoder:
         """The map from MiniLM's sentences, of a network that has no text tower of its own."""
         if self.path.suffix != ".safetensors":
             return None
-        with safetensors.safe_open(self.path, "numpy") as file:
-            config = json.loads((file.metadata() or {}).get("config", "{}"))
-            if config.get("text_layers") != 0:
-                return None
-            weight, bias = (file.get_tensor(f"txt_proj.1.{part}").astype(np.float32) for part in ("weight", "bias"))
+        try:
+            with safetensors.safe_open(self.path, "numpy") as file:
+                config = json.loads((file.metadata() or {}).get("config", "{}"))
+                if config.get("text_layers") != 0:
+                    return None
+                weight, bias = (file.get_tensor(f"txt_proj.1.{part}").astype(np.float32) for part in ("weight", "bias"))
+        except safetensors.SafetensorError as error:
+            raise UnusableWeights(
+                f"{self.path}: the retrieval weights cannot be read: {error}", "It may be cut off: get it again."
+            ) from error
         return weight, bias
 
     @property
@@ -82,7 +91,7 @@ class Encoder:
                 return weights.load(self.path, FrozenInTime, FrozenInTimeConfig).to(self.device)
             return weights.load_frozen_in_time(self.path).to(self.device)
         except weights.WeightsError as error:
-            raise StoryError(error.message, error.hint) from error
+            raise UnusableWeights(error.message, error.hint) from error
 
     def embed_text(self, sentences: Sequence[str]) -> np.ndarray:
         """(n, d) float32, of length 1."""

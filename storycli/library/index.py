@@ -38,9 +38,12 @@ HALF = pa.float16()
 VECTORS = {"visual": "cosine", "said": "dot"}
 EXACT = 100_000  # rows up to which all vectors are compared
 PROBES = 256  # parts that a search looks into, more than clips would need: tests/benchmarks/bench_search.py
-REFINE = 10  # times as many rows as are wanted are compared exactly
+REFINE = 4  # times as many rows as are wanted are compared exactly
 SAMPLE, ROUNDS = 32, 10  # vectors a part by which the parts are found, and rounds of k-means
 CACHE = 2**28  # bytes of parts and word lists that stay in memory
+
+COMPARED = ("id", "path", "seconds", "motion", "shake", "look", "words", "visual", "said")  # what clips are ranked by
+CLIP = ("id", "path", "start", "end", "fps", "width", "height", "caption", "source", "licence")
 
 Row = dict[str, Any]
 
@@ -225,10 +228,15 @@ class Index:
         """The rows with the best full-text match in ``words``, best first."""
         return _rows(self.table.search(text, query_type="fts", fts_columns="words"), count, where, "_score")
 
-    def take(self, rows: Iterable[int]) -> pa.Table:
-        """What is stored of some rows, in the order of their ids, each once."""
-        columns = [name for name in self.table.schema.names if name not in ("digest", "size", "modified", "thumbnail")]
-        return self.table.take_row_ids(sorted(set(rows))).select(columns).to_arrow().sort_by("id")
+    def take(self, rows: Iterable[int], columns: Sequence[str]) -> pa.Table:
+        """Some columns of some rows, each row once, in the order of their ids; ``_rowid`` is a row's number."""
+        asked = self.table.take_row_ids(sorted(set(rows))).select(list(columns)).with_row_id()
+        return asked.to_arrow().sort_by("id")
+
+    def clips(self, rows: Sequence[int]) -> list[Clip]:
+        """The shots that some rows describe."""
+        found = {row.pop("_rowid"): row for row in self.take(rows, CLIP).to_pylist()}
+        return [Clip(**row | {"path": Path(os.fsdecode(row["path"]))}) for row in (found[number] for number in rows)]
 
 
 def _rows(query, count: int, where: str | None, measure: str) -> list[int]:
@@ -290,12 +298,6 @@ def as_arrow(rows: Sequence[Row], columns: pa.Schema) -> pa.Table:
         else:
             arrays.append(pa.array(values, column.type))
     return pa.Table.from_arrays(arrays, schema=columns)
-
-
-def clip(row: Row) -> Clip:
-    """The shot that a row describes."""
-    names = ("id", "start", "end", "fps", "width", "height", "caption", "source", "licence")
-    return Clip(path=Path(os.fsdecode(row["path"])), **{name: row[name] for name in names})
 
 
 def quoted(text: str) -> str:

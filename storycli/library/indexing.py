@@ -14,7 +14,7 @@ import numpy as np
 
 from storycli import cluster
 from storycli.errors import StoryError
-from storycli.library.encoder import Encoder
+from storycli.library.encoder import Encoder, UnusableWeights
 from storycli.library.index import SENTENCE, Index, IndexedFile, Row, Told
 from storycli.library.sentences import minilm
 from storycli.library.sources import Failure, Source, name_words
@@ -174,10 +174,12 @@ class Update:
         return frozenset(self.of_size.get(state.st_size, ()))
 
     def settle(self, source: Source, outcome: Content | Exception) -> None:
-        """Plans the writes that a file needs, or notes why it cannot be indexed."""
+        """Plans the writes that a file needs, or notes why it cannot be indexed. Raises UnusableWeights."""
         match outcome:
             case Content():
                 self.take(outcome)
+            case UnusableWeights():
+                raise outcome
             case cluster.Lost():
                 reason = f"{source.path} cannot be indexed: the program that decodes it dies of it"
                 self.failures.append(Failure(source.path, reason))
@@ -225,11 +227,11 @@ class Update:
     def change(self, file: IndexedFile) -> None:
         columns = file_columns(file)
         self.known[file.digest] = file
-        for row in self.inserts:
-            if row["digest"] == file.digest:
-                row.update(columns)
-                return
-        self.changes |= {shot: columns | {"id": shot} for shot in file.shots}
+        not_written = [row for row in self.inserts if row["digest"] == file.digest]
+        for row in not_written:
+            row.update(columns)
+        if not not_written:
+            self.changes |= {shot: columns | {"id": shot} for shot in file.shots}
 
     def write(self) -> None:
         self.index.insert(self.inserts)

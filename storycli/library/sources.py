@@ -53,13 +53,17 @@ def find(paths: Sequence[Path]) -> Iterator[Source | Failure]:
 
     A table has a column ``path`` (relative to the table) and may have ``caption``, ``source`` and ``licence``. A
     caption may also stand in a text file beside the video, ``clip.txt`` for ``clip.mp4``; in a shard also in a
-    ``clip.json`` with such keys. Raises StoryError for a path that does not exist and for a table that cannot be read.
+    ``clip.json`` with such keys. Raises StoryError for a path or a table that does not exist or cannot be read.
     """
     seen = set()
     for path in paths:
         path = Path(os.path.abspath(path))
-        if not shards.exists(path):
-            raise StoryError(f"{path} does not exist")
+        try:
+            shards.state(path)
+        except FileNotFoundError as error:
+            raise StoryError(f"{path} does not exist") from error
+        except OSError as error:
+            raise StoryError(f"{path} cannot be read: {error.strerror}") from error
         for found in of(path):
             if found.path not in seen or isinstance(found, Failure):
                 seen.add(found.path)
@@ -90,18 +94,27 @@ def walk(folder: Path) -> Iterator[Source | Failure]:
             visited.add((state.st_dev, state.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            yield Failure(folder, f"{folder} cannot be read: {error.strerror}")
+            yield unreadable(folder, error)
             return
         for entry in entries:
             path = folder / entry.name
-            if path.suffix.lower() in VIDEOS and not path.is_dir():
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError as error:
+                yield unreadable(path, error)
+                continue
+            if path.suffix.lower() in VIDEOS and not is_folder:
                 yield beside(path)
-            elif path.suffix.lower() == shards.SUFFIX and path.is_file():
+            elif path.suffix.lower() == shards.SUFFIX and is_file:
                 yield from shard(path)
-            elif not entry.name.startswith(".") and path.is_dir():
+            elif not entry.name.startswith(".") and is_folder:
                 yield from inside(path)
 
     yield from inside(folder)
+
+
+def unreadable(path: Path, error: OSError) -> Failure:
+    return Failure(path, f"{path} cannot be read: {error.strerror}")
 
 
 def beside(path: Path) -> Source:
@@ -145,7 +158,7 @@ def shard(path: Path) -> Iterator[Source | Failure]:
     except (tarfile.TarError, EOFError) as error:
         yield Failure(path, f"{path} is damaged, cut off or not a plain tar archive: {error}")
     except OSError as error:
-        yield Failure(path, f"{path} cannot be read: {error.strerror}")
+        yield unreadable(path, error)
     yield from (Source(path / name, in_shard(told.get(name.with_suffix(""), {}))) for name in videos)
 
 

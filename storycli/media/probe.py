@@ -86,7 +86,9 @@ def scan(path: Path) -> Scan:
 def _scan_once(path: Path, size: int, modified: int) -> Scan:
     try:
         with opened(path) as container:
-            frame = next(container.decode(moving_picture(path, container)))
+            stream = moving_picture(path, container)
+            stream.thread_type = "NONE"  # for a single frame, threads cost more than they save
+            frame = next(container.decode(stream))
         with opened(path) as container:
             return _described(path, container, frame)
     except UnicodeEncodeError as error:

@@ -4,6 +4,7 @@ Nothing is unpacked. Such a path is told from others by a parent that is a file.
 """
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -76,11 +77,11 @@ def state(path: Path) -> State:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or member."""
+    """Whether there is such a file or member; or may be, where a folder or a disk cannot be looked into."""
     try:
         state(path)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR)
     return True
 
 
