@@ -6,7 +6,8 @@ import torch
 from tiny import BlockMeans
 
 from models.weights import load_minilm
-from storycli.training.dataset import Sample, Shards, write_shard
+from storycli.training.dataset import Sample, Shards, prepare_world, write_shard
+from storycli.training.video import AUTOENCODER
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +42,11 @@ def test_samples_come_back_encoded_and_in_order(tmp_path, text, frames):
 def test_a_folder_without_shards_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no shards"):
         Shards(tmp_path)
+
+
+def test_as_many_scenes_are_drawn_as_are_asked_for_and_none_twice(tmp_path, assets):
+    asked = dict(tier="core", stills=3, clips=2, num_frames=2)
+    made = list(prepare_world(tmp_path, assets, AUTOENCODER, **asked))
+    assert [len(Shards(tmp_path / kind)) for kind in ("stills", "clips")] == [3, 2]
+    made[0].unlink()
+    assert list(prepare_world(tmp_path, assets, AUTOENCODER, **asked)) == made[:1]
