@@ -53,17 +53,23 @@ def absolute(story: Story, folder: Path) -> Story:
 def write(path: Path, story: Story, *, keep: bool = False) -> int:
     """Write ``story``. With ``keep``, plots of the same text in the file stay as they were edited.
 
-    Returns how many plots were kept so. Raises StoryError when the file has mistakes.
+    So do characters of the same name and folder. Returns how many plots were kept so. Raises StoryError when the file
+    has mistakes.
     """
     board = _load(path)[0] if keep and path.exists() else _new(path)
     kept = 0
-    for name, key in (("characters", "name"), ("plots", "text")):
+    for name, keys in (("characters", ("name", "dir")), ("plots", ("text",))):
+
+        def known_by(item: Mapping[str, Any], keys: tuple[str, ...] = keys) -> tuple[str, ...]:
+            values = ((key, item[key].strip()) for key in keys)
+            return tuple(os.path.abspath(path.parent / value) if key in PATHS else value for key, value in values)
+
         there = board.get(name) or ()
-        before = defaultdict(deque)  # the items of each name or text, in their order
+        before = defaultdict(deque)  # the items that are known by the same, in their order
         for item in there:
-            before[item[key].strip()].append(item)
-        wanted = [(item, before[getattr(item, key)]) for item in getattr(story, name)]
-        now = [same.popleft() if same else _written(item, path) for item, same in wanted]
+            before[known_by(item)].append(item)
+        wanted = [_written(item, path) for item in getattr(story, name)]
+        now = [same.popleft() if (same := before[known_by(item)]) else item for item in wanted]
         kept = len(there) - sum(map(len, before.values()))
         if [*map(id, now)] != [*map(id, there)]:
             board[name] = CommentedSeq(now)

@@ -87,6 +87,18 @@ def test_plots_of_the_same_text_keep_each_its_own_edits(folder):
     assert "&" not in path.read_text()
 
 
+def test_a_character_stays_as_it_was_edited_until_its_pictures_are_others(folder):
+    path, plot = folder / "board.yaml", Plot(text="a", query="b", prompt="{teddy}")
+    (folder / "other").mkdir()
+    first, other = (Character(name="teddy", dir=folder / name) for name in ("teddy", "other"))
+    storyboard.write(path, Story(title="A", plots=(plot,), characters=(first,)))
+    path.write_text(path.read_text().replace("dir: teddy", "dir: ./teddy/, class_word: brown bear"))
+    for given, expected in ((first, "brown bear"), (other, None)):
+        storyboard.write(path, Story(title="A", plots=(plot,), characters=(given,)), keep=True)
+        (character,) = storyboard.read(path).characters
+        assert (character.dir, character.class_word) == (given.dir, expected)
+
+
 @pytest.mark.parametrize("plots", ["[foo]", "foo", "3", "[{text: [a], query: b, prompt: c}]"])
 def test_a_broken_storyboard_is_told_and_left_alone_when_it_is_planned_again(folder, plots):
     path = folder / "board.yaml"
