@@ -44,7 +44,7 @@ class Data:
     assets: Path | None = None  # where the world's pictures are, or are to be fetched to
     tier: str = "core"
     stills: int = 40_960
-    clips: int = 4_096
+    clips: int = 5_120
     workers: int = 1
 
 
