@@ -161,7 +161,8 @@ class Library:
         """
         if not len(self.index):
             raise StoryError(f"there are no clips in {self.folder}", "Add some first: storycli index VIDEOS")
-        seen, said = self.encoder.embed_text([query])[0], minilm().embed([query])[0]
+        meant = minilm().embed([query])
+        seen, said = self.encoder.embed_text([query], meant)[0], meant[0]
         where = filters.where()
         searches = (
             partial(self.index.nearest, "visual", seen),

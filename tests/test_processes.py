@@ -22,7 +22,7 @@ from storycli.training.diffusion import Denoiser, denoising_loss, pick_batch, pi
 from storycli.training.fit import learning_rate
 
 data = test_training.data  # the fixture
-CONFIG = replace(test_training.CONFIG, batch=8)
+CONFIG = replace(test_training.CONFIG, batch=8, optimizer="adamw")
 ROOT = Path(__file__).parent.parent
 
 SCRIPT = """

@@ -93,11 +93,11 @@ class Encoder:
         except weights.WeightsError as error:
             raise UnusableWeights(error.message, error.hint) from error
 
-    def embed_text(self, sentences: Sequence[str]) -> np.ndarray:
-        """(n, d) float32, of length 1."""
+    def embed_text(self, sentences: Sequence[str], meant: np.ndarray | None = None) -> np.ndarray:
+        """(n, d) float32, of length 1; ``meant`` (n, 384) is what MiniLM says of the sentences, where it was asked."""
         if self._projection is not None:
             weight, bias = self._projection
-            return unit(minilm().embed(sentences) @ weight.T + bias)
+            return unit((minilm().embed(sentences) if meant is None else meant) @ weight.T + bias)
         import torch
 
         network = self.network
