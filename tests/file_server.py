@@ -58,7 +58,13 @@ class FileServer(BaseHTTPRequestHandler):
 @contextmanager
 def serving(files: dict[str, bytes]) -> Iterator[type[FileServer]]:
     """A server on a port of its own, at ``url``."""
-    handler = type("Handler", (FileServer,), {"files": files, "asked": [], "breaks": []})
+    with answering(type("Handler", (FileServer,), {"files": files, "asked": [], "breaks": []})) as handler:
+        yield handler
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[type[BaseHTTPRequestHandler]]:
+    """``handler`` at work on a port of its own, at ``url``."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         thread = Thread(target=http.serve_forever, args=(0.01,))
         thread.start()

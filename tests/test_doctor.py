@@ -1,10 +1,8 @@
 """``doctor``: what it says of what is not well, and that it gives no secret away."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 
+import file_server
 import pytest
 
 from storycli import catalogue, doctor
@@ -24,22 +22,14 @@ class Endpoint(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def answering(says: bytes = b"HTTP/1.0 200 OK\r\n\r\n") -> Iterator[type[Endpoint]]:
-    """A server on a port of its own, at ``url``."""
-    handler = type("Handler", (Endpoint,), {"authorization": [], "says": says})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        thread = Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        handler.url = f"http://127.0.0.1:{http.server_port}"
-        yield handler
-        http.shutdown()
-        thread.join()
+def saying(says: bytes = b"HTTP/1.0 200 OK\r\n\r\n"):
+    """A server that answers everything with ``says``."""
+    return file_server.answering(type("Handler", (Endpoint,), {"authorization": [], "says": says}))
 
 
 @pytest.fixture
 def endpoint():
-    with answering() as endpoint:
+    with saying() as endpoint:
         yield endpoint
 
 
@@ -98,13 +88,13 @@ def test_doctor_asks_as_the_language_model_is_asked(run, monkeypatch, endpoint, 
 
 
 def test_doctor_hands_the_key_to_nobody_else(run, monkeypatch, endpoint):
-    with answering(b"HTTP/1.0 307 Elsewhere\r\nLocation: %s\r\n\r\n" % endpoint.url.encode()) as first:
+    with saying(b"HTTP/1.0 307 Elsewhere\r\nLocation: %s\r\n\r\n" % endpoint.url.encode()) as first:
         told_of_the_language_model(run, monkeypatch, OPENAI_API_KEY="sk-1", OPENAI_BASE_URL=first.url)
     assert first.authorization == ["Bearer sk-1"]
     assert endpoint.authorization == [None]
 
 
 def test_doctor_tells_a_server_that_speaks_something_else(run, monkeypatch):
-    with answering(b"SSH-2.0-\x1b[2J\r\n") as other:
+    with saying(b"SSH-2.0-\x1b[2J\r\n") as other:
         told = told_of_the_language_model(run, monkeypatch, OPENAI_BASE_URL=other.url)
     assert told.startswith(f"MEND llm:      {other.url} does not answer: what it says is not HTTP\n")
