@@ -13,11 +13,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
-def autocast(device: torch.device | str) -> AbstractContextManager:
-    """bf16 autocast on devices that multiply bf16 matrices faster than fp32 ones, else nothing."""
+def quick_in_bf16(device: torch.device | str) -> bool:
+    """Whether a device multiplies bf16 matrices faster than fp32 ones."""
     kind = torch.device(device).type
-    quick = torch.cpu._is_avx512_bf16_supported() if kind == "cpu" else kind == "cuda"
-    return torch.autocast(kind, torch.bfloat16) if quick else nullcontext()
+    return torch.cpu._is_avx512_bf16_supported() if kind == "cpu" else kind == "cuda"
+
+
+def autocast(device: torch.device | str) -> AbstractContextManager:
+    """bf16 autocast on devices that are quick in it, else nothing."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16) if quick_in_bf16(device) else nullcontext()
 
 
 def in_bf16(network: nn.Module, but: Collection[str] = ()) -> None:

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from timm.optim import muon
 from tiny import STRUCTURE, UNET
 
 from models.schedule import cosine
 from storycli import config
 from storycli.errors import StoryError
-from storycli.training import video
+from storycli.training import fit, video
 from storycli.training.dataset import Shards
 from storycli.training.diffusion import Denoiser, TrainConfig, denoising_loss, pick_batch, train, vary_structure
 from storycli.training.fit import FitSettings, learning_rate, optimizer_for
@@ -92,6 +93,18 @@ def test_muon_steps_as_far_in_every_direction_of_a_matrix():
     steps = torch.linalg.svdvals(weight.detach())
     assert steps.max() / steps.min() < 2
     assert bias.detach().unique().numel() == 1
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_muon_multiplies_in_bf16_only_where_that_is_quick(monkeypatch, quick):
+    real = muon.zeropower_via_newtonschulz
+    monkeypatch.setattr(muon, "zeropower_via_newtonschulz", getattr(real, "func", real))  # as timm has it
+    monkeypatch.setattr(fit.precision, "quick_in_bf16", lambda device: quick)
+    fit.orthogonalise_in_fp32.cache_clear()
+    optimizer_for([torch.nn.Parameter(torch.zeros(8, 16))], FitSettings(samples=1, batch_size=1, optimizer="muon"))
+    fit.orthogonalise_in_fp32.cache_clear()  # for the tests to come
+    orthogonal = muon.zeropower_via_newtonschulz(torch.eye(8), 5, [(3.4445, -4.7750, 2.0315)])
+    assert orthogonal.dtype == (torch.bfloat16 if quick else torch.float32)
 
 
 def test_built_in_weights_are_trained_on_and_know_how_much_they_have_seen(tmp_path):
