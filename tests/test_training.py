@@ -107,6 +107,17 @@ def test_muon_multiplies_in_bf16_only_where_that_is_quick(monkeypatch, quick):
     assert orthogonal.dtype == (torch.bfloat16 if quick else torch.float32)
 
 
+def test_another_seed_trains_on_other_scenes(assets, tmp_path):
+    data = video.Data(assets=assets)
+    first, again, other = (
+        video._world(data, tmp_path / name, replace(CONFIG, seed=seed))[0]
+        for name, seed in (("first", 0), ("again", 0), ("other", 1))
+    )
+    assert first == again and not set(first) & set(other)
+    with pytest.raises(StoryError, match="other data"):
+        video._world(data, tmp_path / "first", replace(CONFIG, seed=1))
+
+
 def test_built_in_weights_are_trained_on_and_know_how_much_they_have_seen(tmp_path):
     table = tmp_path / "told.csv"
     clip = next((config.EXAMPLES / "clips").glob("*.mp4"))

@@ -33,6 +33,7 @@ AUTOENCODER = catalogue.BUILT_IN / "storybook-autoencoder.safetensors"
 BUILT_IN_UNET = catalogue.BUILT_IN / "storybook-unet.safetensors"
 TOLD_EVERY = 20  # seconds
 SHOWN = 4  # clips of a sample sheet
+RUNS, SCENES = 400, 1_000_000  # runs with scenes of their own, and how many each may draw
 SAMPLE_STEPS, SAMPLE_GUIDANCE = 12, 2.0
 
 
@@ -152,14 +153,18 @@ def _videos(data: Data, out: Path) -> tuple[list[str], int, Iterator[Path]]:
 
 
 def _world(data: Data, out: Path, config: TrainConfig) -> tuple[list[str], int, Iterator[Path]]:
-    """As ``_videos``, of scenes; the emoji they are drawn with are fetched when they are not there."""
+    """As ``_videos``, of scenes; the emoji they are drawn with are fetched when they are not there.
+
+    A run of another seed draws other scenes, so that networks that are trained further meet new ones.
+    """
     from storycli.world.generator import World, assets_in
 
-    dataset.claim(out / "data", ["world", data.tier])
+    first = config.seed % RUNS * SCENES
+    dataset.claim(out / "data", ["world", data.tier, first])
     assets = assets_in(out, data.assets)
-    how = dict(tier=data.tier, stills=data.stills, clips=data.clips, workers=data.workers)
+    how = dict(tier=data.tier, stills=data.stills, clips=data.clips, workers=data.workers, first_seed=first)
     shards = dataset.prepare_world(out / "data", assets, AUTOENCODER, **how)
-    first = dataset.CLIP_SEEDS if config.clip_frames else 0
+    first += dataset.CLIP_SEEDS if config.clip_frames else 0
     world, seeds = World(assets, data.tier), range(first, first + SHOWN)
     captions = [world.caption(world.scene(seed), random.Random(seed)) for seed in seeds]
     return captions, -(-data.stills // dataset.SHARD_FRAMES) + -(-data.clips * 16 // dataset.SHARD_FRAMES), shards
