@@ -16,6 +16,7 @@ from storycli.evaluate.characters import DRAWS, as_text, interval, resampled, ru
 from storycli.evaluate.trial import CLASS_WORD, OURS, WORLD, Study
 from storycli.training import recogniser as train_recogniser
 from storycli.training.fit import FitSettings
+from storycli.world.generator import World
 
 
 def measures(identity, prompt=0.5, shape=(4, 5, 2)):
@@ -74,6 +75,8 @@ def studied(assets, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     quick = FitSettings(samples=64, batch_size=32)
     patch.setattr(train_recogniser, "train", functools.partial(train_recogniser.train, settings=quick, pictures=2))
+    patch.setattr(trial, "JUDGING", FitSettings(samples=8, batch_size=4))
+    patch.setattr(trial, "JUDGED_ON", 4)
     wishes = {"batch": 1, "class_batch": 1, "views": 1}
     patch.setattr(trial, "config_for", functools.partial(trial.config_for, **wishes))
     study = Study(
@@ -102,11 +105,24 @@ def test_a_clip_is_of_its_scene_when_no_other_sentence_is_nearer(studied, monkey
     study, folder, *_ = studied
     stage, clips = trial.staged(study, folder), np.zeros((2, 2, 128, 128, 3), np.uint8)
     shown = {trial.SCENES[0]: np.float32([1, 0]), trial.SCENES[1]: np.float32([0, 1])}
-    told = {stage.sentence(trial.ANYONE, scene): vector for scene, vector in shown.items()}
+    told = {stage.sentence("cat", scene): vector for scene, vector in shown.items()}
     monkeypatch.setattr(stage.encoder, "embed_text", lambda sentences: np.stack([told[each] for each in sentences]))
     monkeypatch.setattr(stage.encoder, "embed_clips", lambda clips: np.float32([[0.8, 0.6], [0.6, 0.8]]))
     found = stage.measure(clips, stage.embed(stage.pictures("cat")), "cat", trial.SCENES[0])
     assert found["prompt"].tolist() == pytest.approx([0.8, 0.6]) and found["scene"].tolist() == [1, 0]
+
+
+def test_the_judge_has_met_those_that_are_held_out(studied, monkeypatch):
+    study, folder, *_ = studied
+    assert trial.staged(study, folder).encoder.path == folder / "judge.safetensors"
+    met = []
+    real = World.scene
+    monkeypatch.setattr(World, "scene", lambda *a, **how: met.append(real(*a, **how)) or met[-1])
+    monkeypatch.setattr(trial, "JUDGED_ON", 24)
+    (folder / "other").mkdir()
+    trial.judge(study.assets, folder / "other")
+    held = set(World(study.assets).held_out_characters)
+    assert len(met) == 24 and 3 <= sum(scene.character in held for scene in met) <= 9  # of 12 in the held-out split
 
 
 def test_those_on_which_something_was_chosen_are_held_out_last(assets):

@@ -23,6 +23,7 @@ from storycli.evaluate.trial import (
     WORLD,
     Study,
     cell,
+    judge,
     recogniser,
     staged,
 )
@@ -48,6 +49,7 @@ def run(study: Study, folder: Path, *, workers: int = 1, report: Report | None =
     report = report or (lambda stage, done, total: None)
     folder.mkdir(parents=True, exist_ok=True)
     recogniser(study.assets, folder, lambda seen, total, loss: report("train the recogniser", seen, total))
+    judge(study.assets, folder, lambda seen, total, loss: report("train the judge", seen, total))
     parts: dict[str, list[dict[str, Tensor]]] = {}
     work = functools.partial(cell, study, folder)
     for done, ((_, way), path) in enumerate(zip(study.cells, each(work, study.cells, workers), strict=True), 1):

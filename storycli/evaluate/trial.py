@@ -1,6 +1,8 @@
 """One character learnt by one method: what it plays, and how well. The unit of ``evaluate-characters``.
 
-Identity is measured with a network that no method learns from, trained to tell the world's characters apart.
+It is measured by two networks that no method learns from and that know every character of the world, as CLIP knows
+those of the paper: identity by one trained to tell them apart, and the fit to a sentence by the retrieval network after
+it has met those that are held out.
 """
 
 import functools
@@ -19,20 +21,22 @@ from storycli import catalogue, digest
 from storycli.characters import learn, personal
 from storycli.characters.methods import METHODS, CharacterConfig, config_for
 from storycli.depth import DepthEstimator
-from storycli.library.encoder import Encoder
+from storycli.library.encoder import BUILT_IN, Encoder
 from storycli.media import video
 from storycli.media.ffmpeg import replacing
 from storycli.render import load_model, sample, to_frames
 from storycli.retrieve import Library
 from storycli.story import Character
 from storycli.training import recogniser as train_recogniser
+from storycli.training import retrieval as train_retrieval
+from storycli.training.fit import FitSettings
 from storycli.world.generator import World
 
 WORLD, CLASS_WORD = "the world itself", "class word alone"  # the ceiling, and the floor
 OURS = "timeinv"
 RIVALS = ("textual-inversion", "dreambooth", "custom-diffusion")
 TAKEN_APART = ("timeinv-alone", "low-rank", "custom-timeinv")
-ANYONE = "animal"  # in queries and in Sem.: the video encoder never heard the names of held-out characters
+ANYONE = "animal"  # in queries: the retrieval network never heard the names of held-out characters
 SIZE = 128  # of what is learnt from, and played
 PICTURES = (
     ("sit", "bedroom", "right"),
@@ -56,6 +60,8 @@ SCENES = (
     ("balloon", "mars"),
 )
 FIRST_SEED = 800_000_000  # of the scenes that the world itself plays
+JUDGING = FitSettings(samples=6_000, batch_size=32, learning_rate=5e-4, weight_decay=0.1)
+JUDGED_ON = 2000  # clips
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +115,15 @@ def recogniser(assets: Path, folder: Path, progress=None) -> Recogniser:
     return weights.load(path, Recogniser, RecogniserConfig)
 
 
+def judge(assets: Path, folder: Path, progress=None) -> Path:
+    """The weights that Sem. is measured with: the built-in retrieval network's, trained further on all characters."""
+    path = folder / "judge.safetensors"
+    if not path.exists():
+        how = dict(settings=JUDGING, clips=JUDGED_ON, splits=("train", "held_out"), further=BUILT_IN)
+        train_retrieval.train(assets, path, progress=progress, **how)
+    return path
+
+
 class Stage:
     """The world and its scenes, and the networks that play and measure them."""
 
@@ -117,7 +132,7 @@ class Stage:
         self.world = World(study.assets)
         self.settings = catalogue.named("storybook")
         self.model = replace(load_model("storybook"), upscaler=None)  # at the size that is sampled
-        self.estimator, self.encoder = DepthEstimator("storybook", "cpu"), Encoder()
+        self.estimator, self.encoder = DepthEstimator("storybook", "cpu"), Encoder(judge(study.assets, folder))
         self.recogniser = recogniser(study.assets, folder)
 
     def key(self, chosen: tuple[str, str]) -> str:
@@ -220,7 +235,8 @@ class Stage:
         best = self.recogniser.likeness(seen).argmax(-1)
         chosen = self.encoder.sample(0, clips.shape[1])
         scenes = SCENES[: self.study.scenes]
-        sentences = self.encoder.embed_text([self.sentence(ANYONE, each) for each in scenes])
+        who = self.world.tables.named(name)[0]
+        sentences = self.encoder.embed_text([self.sentence(who, each) for each in scenes])
         told = torch.from_numpy(self.encoder.embed_clips([clip[chosen] for clip in clips]) @ sentences.T)
         own = scenes.index(scene)
         return {

@@ -17,7 +17,14 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from models import weights
-from models.frozen_in_time import STORYBOOK, FrozenInTime, frame_indices, norm_softmax_loss, preprocess
+from models.frozen_in_time import (
+    STORYBOOK,
+    FrozenInTime,
+    FrozenInTimeConfig,
+    frame_indices,
+    norm_softmax_loss,
+    preprocess,
+)
 from models.metrics import cosine
 from models.precision import pick_device, training
 from models.text import mean_pool
@@ -36,20 +43,28 @@ def train(
     *,
     settings: FitSettings = SETTINGS,
     clips: int = 8000,
+    splits: Sequence[str] = ("train",),
+    further: Path | None = None,
     device: str = "auto",
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Path:
     """Trains on ``clips`` clips of the world, told twice each, and writes ``out`` (.safetensors, half precision).
 
-    ``assets`` is the folder of the world's emoji (``storycli.world.generator.fetch_assets``). Goes on from ``out`` +
-    ``.ckpt`` when an earlier run was stopped.
+    ``assets`` is the folder of the world's emoji (``storycli.world.generator.fetch_assets``). Scenes are taken from
+    ``splits`` in turn; those with held-out characters in them are for networks that judge, and for no others. Trains
+    the weights ``further``, where they are given, in place of new ones. Goes on from ``out`` + ``.ckpt`` when an
+    earlier run was stopped.
     """
     on = pick_device(device)
     torch.manual_seed(settings.seed)
-    network = FrozenInTime(CONFIG).to(on)
-    frames, captions = clips_and_captions(World(assets), clips, "train")
+    frames, captions = clips_and_captions(World(assets), clips, splits)
     sentences = torch.stack([embed(told) for told in zip(*captions, strict=True)])
-    spread(network.txt_proj[1], sentences.flatten(0, 1))
+    if further:
+        network = weights.load(further, FrozenInTime, FrozenInTimeConfig).requires_grad_(True)
+    else:
+        network = FrozenInTime(CONFIG)
+        spread(network.txt_proj[1], sentences.flatten(0, 1))
+    network.to(on)
 
     def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
         chosen = rng.choice(clips, settings.batch_size, replace=False)
@@ -68,13 +83,15 @@ def train(
     return out
 
 
-def clips_and_captions(world: World, count: int, split: str, tellings: int = 2) -> tuple[np.ndarray, list[list[str]]]:
+def clips_and_captions(
+    world: World, count: int, splits: Sequence[str], tellings: int = 2
+) -> tuple[np.ndarray, list[list[str]]]:
     """The frames (n, f, h, w, 3) uint8 that the network looks at, and ``tellings`` captions for each clip."""
     moments = frame_indices(CONFIG.num_frames, FRAMES)
     frames = np.empty((count, len(moments), world.size, world.size, 3), np.uint8)
     captions = []
     for seed in range(count):
-        scene = world.scene(seed, split)
+        scene = world.scene(seed, splits[seed % len(splits)])
         stage = Stage(world, scene)
         for place, moment in enumerate(moments):
             frames[seed, place] = stage.frame(moment, FRAMES)[0]
