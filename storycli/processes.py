@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 import torch
@@ -28,6 +28,10 @@ def each(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int = 1) -
     with ProcessPoolExecutor(workers, get_context("spawn"), cluster.begin, (1,)) as pool:
         try:
             yield from pool.map(work, jobs)
+        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what they are at, which may take minutes
+            for process in active_children():
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -1,6 +1,7 @@
 """Work shared by processes."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -124,16 +125,20 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_workers_end_with_the_process_that_they_work_for(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_process_that_they_work_for(tmp_path, how):
     (tmp_path / "sleepers.py").write_text(SLEEPERS)
     command = [sys.executable, str(tmp_path / "sleepers.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}) as parent:
+    told = dict(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with subprocess.Popen(command, **told, env=os.environ | {"PYTHONPATH": str(ROOT)}) as parent:
         workers = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.send_signal(how)
+        deadline = time.monotonic() + 20
+        while any(running(pid) for pid in (parent.pid, *workers)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        left = [pid for pid in (parent.pid, *workers) if running(pid)]
         parent.kill()
-    deadline = time.monotonic() + 20
-    while any(running(worker) for worker in workers) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(running(worker) for worker in workers)
+    assert not left
 
 
 def running(pid: int) -> bool:
