@@ -81,7 +81,7 @@ SETTINGS = {
     "seed": Annotated[int | None, Option(metavar="N", rich_help_panel=LOOK, help="Another number, another film.")],
     "sampler": Annotated[
         Literal["dpm", "ddim"] | None,
-        Option(rich_help_panel=LOOK, help="dpm takes some 12 steps for what takes ddim 50."),
+        Option(rich_help_panel=LOOK, help="dpm takes some 20 steps for what takes ddim 50."),
     ],
     "steps": Annotated[int | None, Option(metavar="N", rich_help_panel=LOOK, help="Denoising steps for each clip.")],
     "guidance": Annotated[
