@@ -39,7 +39,7 @@ def evaluate_characters(
     """Measure the paper's method against its rivals on characters that training never saw (Table 2, Figs. 5 to 7).
 
     Every method learns the same pictures for as many steps, and every character plays the same scenes with the same
-    noise. Identity is judged by a network of its own, which is trained first.
+    noise. Two networks that know every character judge them, and are trained first.
     """
     from storycli.evaluate import characters as evaluate_characters
     from storycli.evaluate import together, trial
