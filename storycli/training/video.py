@@ -33,7 +33,7 @@ AUTOENCODER = catalogue.BUILT_IN / "storybook-autoencoder.safetensors"
 BUILT_IN_UNET = catalogue.BUILT_IN / "storybook-unet.safetensors"
 TOLD_EVERY = 20  # seconds
 SHOWN = 4  # clips of a sample sheet
-RUNS, SCENES = 200, 1_000_000  # runs with scenes of their own, and how many each may draw; those that judge lie beyond
+RUNS, SCENES = 200, 1_000_000  # runs with scenes of their own, and how many each draws; judges have those beyond
 SAMPLE_STEPS, SAMPLE_GUIDANCE = 12, 2.0
 
 
