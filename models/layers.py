@@ -29,6 +29,9 @@ def zero_init(module: nn.Module) -> nn.Module:
     return module
 
 
+WIDE = torch.backends.cpu.get_cpu_capability() == "AVX512"  # of a CPU: whether its registers hold 512 bits
+
+
 def in_fp32_on_cpu(x: Tensor) -> bool:
     """Whether a layer multiplies x in fp32, and on a CPU."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
@@ -38,18 +41,20 @@ class Conv2d(nn.Conv2d):
     """A convolution that on a CPU takes small maps channel by channel, whatever their layout in memory.
 
     oneDNN's kernels for channels-last work row by row: with 1280 channels a map of 4x4 is done at 96 instead of 181
-    GFLOP/s in fp32, and at 210 instead of 350 in bf16; of 8x8 at 162 instead of 207 in fp32.
+    GFLOP/s in fp32, and at 210 instead of 350 in bf16; of 8x8 at 162 instead of 207 in fp32. On a core with AVX2
+    alone that holds for so many channels too (28 and 42 GFLOP/s at 4x4), but not for 192 (70 and 45).
     """
 
     def forward(self, x: Tensor) -> Tensor:
         small = 64 if in_fp32_on_cpu(x) else 16
-        if x.device.type == "cpu" and x.shape[2] * x.shape[3] <= small and self.weight.is_contiguous():
+        worth_it = x.shape[2] * x.shape[3] <= small and (WIDE or self.in_channels > 512)
+        if x.device.type == "cpu" and worth_it and self.weight.is_contiguous():
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         return super().forward(x)
 
 
 class Linear(nn.Linear):
-    """A linear layer, as a convolution of one pixel where that is quicker: for fp32 on a CPU.
+    """A linear layer, as a convolution of one pixel where that is quicker: for fp32 on a CPU with AVX-512.
 
     PyTorch multiplies fp32 matrices with MKL, which uses half the width of processors of other makers; its
     convolutions come from oneDNN, which does not (90 and 200 GFLOP/s on a Zen 5 core). With one thread only batches of
@@ -57,7 +62,7 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not in_fp32_on_cpu(x) or not x.numel():
+        if not (WIDE and in_fp32_on_cpu(x)) or not x.numel():
             return super().forward(x)
         rows = x.numel() // x.shape[-1]
         n = next((n for n in range(16, 32) if rows % n == 0), 1)

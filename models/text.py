@@ -141,10 +141,17 @@ class MiniLM(TextEncoder):
         return bert_tokenizer(self.folder and self.folder / "vocab.txt")
 
     def encode(self, ids: Tensor, mask: Tensor | None = None, inputs_embeds: Tensor | None = None) -> Tensor:
-        """Last hidden state (b, 24, 384) of ids (b, 24) or of embeddings (b, 24, 384); mask (b, 24) bool."""
+        """Last hidden state (b, 24, 384) of ids (b, 24) or of embeddings (b, 24, 384); mask (b, 24) bool.
+
+        Padding that no prompt of the batch reaches is not computed, and its states are zero.
+        """
         if inputs_embeds is None:
             inputs_embeds = self.embed(ids)
-        return self.model(inputs_embeds=inputs_embeds, attention_mask=mask).last_hidden_state
+        if mask is None:
+            return self.model(inputs_embeds=inputs_embeds).last_hidden_state
+        longest = int(mask.sum(1).max())
+        states = self.model(inputs_embeds=inputs_embeds[:, :longest], attention_mask=mask[:, :longest])
+        return nn.functional.pad(states.last_hidden_state, (0, 0, 0, ids.shape[1] - longest))
 
 
 def put(embeds: Tensor, where: Tensor, vector: Tensor) -> Tensor:

@@ -330,7 +330,8 @@ def test_a_picture_is_a_still_clip_with_its_own_still_depth(model, learner, monk
         getattr(model, part).register_forward_pre_hook(watch(part), with_kwargs=True) for part in ("structure", "unet")
     ]
     monkeypatch.setattr(personalise, "clip_noise", lambda shape, *_: torch.zeros(shape))
-    others = Views(golden.randn(2, 1, 4, 4, 8, 16), depth(4), torch.ones(1, 1, 4, 8, 16), ["a dog"])
+    told = model.text.encode(model.text.tokenize(["a dog"])[0])
+    others = Views(golden.randn(2, 1, 4, 4, 8, 16), depth(4), torch.ones(1, 1, 4, 8, 16), ["a dog"], told)
     learn(model, word, views, others)
     for hook in hooks:
         hook.remove()
@@ -342,7 +343,7 @@ def test_a_picture_is_a_still_clip_with_its_own_still_depth(model, learner, monk
         shown = views.latents[row].expand_as(clip)
         assert torch.cosine_similarity(clip.flatten(), shown.flatten(), dim=0) == pytest.approx(1)
     assert not torch.allclose(x_t[2, :, 0], x_t[2, :, 1])  # a clip of others moves
-    assert context.shape == (3, 77, 32) and mask is None
+    assert context.shape == (3, 77, 32) and mask is None and torch.equal(context[2], told[0])
 
 
 def test_checkpointing_gives_the_same_gradients(model, learner):

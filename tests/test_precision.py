@@ -8,7 +8,7 @@ import torch
 from tiny import STRUCTURE, UNET, randomise
 from torch import nn
 
-from models import precision
+from models import layers, precision
 from models.layers import Linear
 from models.personal import projections
 from models.structure import StructureEncoder
@@ -17,7 +17,8 @@ from models.unet import VideoUNet
 
 @pytest.mark.parametrize("shape", [(7,), (5, 7), (32, 7), (4, 16, 7), (2, 3, 5, 7), (0, 7)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_linear_layer_by_convolution_is_a_linear_layer(shape, bias):
+def test_a_linear_layer_by_convolution_is_a_linear_layer(shape, bias, monkeypatch):
+    monkeypatch.setattr(layers, "WIDE", True)
     torch.manual_seed(0)
     layer, x = Linear(7, 3, bias=bias), torch.randn(shape, requires_grad=True)
     out, expected = layer(x), nn.Linear.forward(layer, x)
@@ -56,9 +57,9 @@ def test_weights_in_bf16_take_half_the_space_but_for_those_that_are_yet_to_chang
     unet, _ = networks
     modulated = set(projections(unet))
     precision.in_bf16(unet, but=modulated)
-    layers = {name: layer for name, layer in unet.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
-    assert modulated and modulated < layers.keys()
-    assert {name for name, layer in layers.items() if layer.weight.dtype == torch.float32} == modulated
+    found = {name: layer for name, layer in unet.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    assert modulated and modulated < found.keys()
+    assert {name for name, layer in found.items() if layer.weight.dtype == torch.float32} == modulated
     norms = [layer.weight for layer in unet.modules() if isinstance(layer, nn.GroupNorm | nn.LayerNorm)]
     assert norms and all(weight.dtype == torch.float32 for weight in norms)
 

@@ -197,7 +197,7 @@ def personal_loss(
     config: CharacterConfig,
     generator: torch.Generator,
 ) -> Tensor:
-    """The diffusion loss on pictures of the character, with its word, and of others, without."""
+    """The diffusion loss on pictures of the character, with its word, and of others, which have their context."""
     device = word.table.device
 
     def pick(views: Views, count: int) -> Views:
@@ -206,13 +206,15 @@ def personal_loss(
 
     parts = [pick(shown, config.batch)] + ([pick(others, config.class_batch)] if others else [])
     x0, depth, mask = (torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "depth", "mask"))
-    prompts = [prompt for part in parts for prompt in part.prompts]
     t = torch.randint(len(model.alpha_bar), (len(x0),), generator=generator)
     noise = clip_noise(x0.shape, model.shared_noise, generator)
     x_t = q_sample(x0, t, noise, model.alpha_bar)
     target = v_from_eps(noise, x0, t, model.alpha_bar) if model.predicts == "v" else noise
 
-    context, words = text_with_word(model.text, prompts, WORD, word(t.to(device)))
+    context, words = text_with_word(model.text, parts[0].prompts, WORD, word(t[: config.batch].to(device)))
+    for part in parts[1:]:
+        context = torch.cat([context, part.context])
+        words = None if words is None else torch.cat([words, part.words])
     kept = (torch.rand(len(x0), generator=generator) >= config.drop_structure).float().to(device)
     with torch.no_grad():
         features = [f * kept[:, None, None, None, None] for f in model.structure(2 * depth.to(device) - 1)]

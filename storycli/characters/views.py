@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,17 +25,24 @@ WORD = "<new1>"
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Encoded clips (pictures: f = 1): latents (n,c,f,h,w), depth (n,1,f,H,W) in [0, 1], mask (n,1,f,h,w), prompts."""
+    """Encoded clips (pictures: f = 1): latents (n,c,f,h,w), depth (n,1,f,H,W) in [0, 1], mask (n,1,f,h,w), prompts.
+
+    Prompts without the pseudo-word never change: their context (n,l,d) and the mask (n,l) of their words, None where
+    padding is attended to too, are encoded once as well.
+    """
 
     latents: Tensor
     depth: Tensor
     mask: Tensor
     prompts: list[str]
+    context: Tensor | None = None
+    words: Tensor | None = None
 
     def pick(self, rows: Sequence[int], frames: int) -> "Views":
         """Some of them; pictures become clips of so many frames, all alike."""
         clips = (part[rows].expand(-1, -1, frames, -1, -1) for part in (self.latents, self.depth, self.mask))
-        return Views(*clips, [self.prompts[row] for row in rows])
+        encoded = (None if part is None else part[rows] for part in (self.context, self.words))
+        return Views(*clips, [self.prompts[row] for row in rows], *encoded)
 
 
 def picture_views(
@@ -90,7 +97,11 @@ def class_views(model: VideoModel, name: str, class_word: str, size: int, frames
     fps = catalogue.named(name).fps if frames > 1 else None
     how = {"num_frames": frames, "fps": fps, "size": (size, size)}
     shown = [video.read(clip.path, start=clip.start, end=clip.end, **how) for clip in clips]
-    return encode_views(model, name, np.stack(shown), [None] * len(clips), [clip.caption for clip in clips])
+    views = encode_views(model, name, np.stack(shown), [None] * len(clips), [clip.caption for clip in clips])
+    with torch.no_grad(), precision.autocast(model.device), model.at_work("text"):
+        ids, words = model.text.tokenize(views.prompts)
+        words = None if words is None else words.to(model.device)
+        return replace(views, context=model.text.encode(ids.to(model.device), words), words=words)
 
 
 @torch.no_grad()
