@@ -5,6 +5,7 @@ import shutil
 import pytest
 from studio import MODEL
 
+from models import precision
 from storycli import cost
 from storycli.config import EXAMPLES, Settings
 from storycli.story import Character, Plot, Story
@@ -12,6 +13,11 @@ from storycli.story import Character, Plot, Story
 
 def story(*characters: Character, **wishes) -> Story:
     return Story(title="t", plots=(Plot(text="a", query="a", prompt="a", **wishes),), characters=characters)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(precision, "quick_in_bf16", lambda device: True)
 
 
 @pytest.mark.parametrize(
@@ -25,10 +31,16 @@ def story(*characters: Character, **wishes) -> Story:
         ({"tau": "auto", "retries": 1}, 4 * 8 + 2 * 3, True),
     ],
 )
-def test_clips_that_are_tried_or_may_be_rendered_again_take_time(studio, wishes, steps, at_most):
+def test_clips_that_are_tried_or_may_be_rendered_again_take_time(studio, quick, wishes, steps, at_most):
     told = cost.of(story(), Settings(**wishes))
     assert told.seconds == round(steps / MODEL.steps * MODEL.seconds)
     assert told.at_most is at_most
+
+
+def test_cores_that_are_slow_in_bf16_take_three_times_as_long(studio, quick, monkeypatch):
+    told = cost.of(story(), Settings(device="cpu"))
+    monkeypatch.setattr(precision, "quick_in_bf16", lambda device: False)
+    assert cost.of(story(), Settings(device="cpu")).seconds == 3 * told.seconds
 
 
 def test_a_plot_s_own_tau_is_tried_too(studio):
