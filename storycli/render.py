@@ -22,6 +22,7 @@ from models.text import put
 from models.video_model import VideoModel
 from models.weights import WeightsError, load_lvdm, load_storybook
 from storycli import catalogue
+from storycli.carry import carried
 from storycli.characters.personal import Personal, load_character
 from storycli.crisp import crisp
 from storycli.errors import StoryError
@@ -86,7 +87,8 @@ class Renderer:
             cast=cast,
             progress=progress,
         )
-        return to_frames(self.model, latents)
+        frames = to_frames(self.model, latents)
+        return carried(frames, depth) if self.model.steady and tau < 1 else frames
 
 
 @torch.inference_mode()
