@@ -38,9 +38,10 @@ def carried(frames: Array, depth: Array) -> Array:
     if len(frames) == 1 or not in_front.any():
         return frames
     onward, back = steps(depth, in_front)
-    small = np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
-    keys = (lend(number, small.astype(np.float32), depth, in_front, onward, back) for number in range(len(frames)))
-    best = min(keys, key=lambda key: key.wrong)
+    small = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
+    grey = np.float32([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in small])
+    seen = np.stack([grey, depth, in_front], axis=-1)
+    best = min((lend(number, seen, onward, back) for number in range(len(frames))), key=lambda key: key.wrong)
 
     size, grown = frames.shape[2:0:-1], np.float32([frames.shape[2] / width, frames.shape[1] / height])
     drawn = []
@@ -70,15 +71,18 @@ def steps(depth: Array, in_front: Array) -> tuple[list[Array], list[Array]]:
     return [step(i, i + 1) for i in pairs], [step(i + 1, i) for i in pairs]
 
 
-def lend(number: int, frames: Array, depth: Array, in_front: Array, onward: list[Array], back: list[Array]) -> Key:
-    """What a frame of (f,h,w,3) has to lend to the others, by ``steps`` between neighbours joined to paths."""
+def lend(number: int, seen: Array, onward: list[Array], back: list[Array]) -> Key:
+    """What a frame has to lend to the others, by ``steps`` between neighbours joined to paths.
+
+    ``seen`` is (f,h,w,3): what each frame shows, in grey levels, its depth, and what is in front.
+    """
+    grey, depth, in_front = np.moveaxis(seen, -1, 0)
     paths = np.zeros((*depth.shape, 2), np.float32)
     for i in reversed(range(number)):
         paths[i] = onward[i] + moved(paths[i + 1], onward[i])
-    for i in range(number + 1, len(depth)):
+    for i in range(number + 1, len(seen)):
         paths[i] = back[i - 1] + moved(paths[i - 1], back[i - 1])
-    met = np.stack([moved(np.dstack([depth[number], in_front[number]]), path) for path in paths])
-    shares = np.exp(-(((met[..., 0] - depth) / TOLERANCE) ** 2)) * met[..., 1] * in_front
-    lent = np.stack([moved(frames[number], path) for path in paths])
-    wrong = shares * np.abs(lent - frames).mean(-1) + (1 - shares) * MISSING
+    lent_grey, lent_depth, lent_front = np.moveaxis([moved(seen[number], path) for path in paths], -1, 0)
+    shares = np.exp(-(((lent_depth - depth) / TOLERANCE) ** 2)) * lent_front * in_front
+    wrong = shares * np.abs(lent_grey - grey) + (1 - shares) * MISSING
     return Key(number=number, paths=paths, shares=shares, wrong=float((wrong * in_front).sum() / in_front.sum()))

@@ -69,8 +69,9 @@ class Renderer:
         ``prompt`` names characters as ``{name}``; ``characters`` gives their weights. ``tau`` in 0 ... 1 is the share
         of diffusion time, counted from the clean end, that goes without structure. ``sampler`` is ``dpm``
         (DPM-Solver++ 2M, good from 20 steps, with the built-in model from 12) or ``ddim`` (from 50; what published
-        models were sampled with). Raises StoryError for a prompt that does not fit the text encoder, a size or number
-        of steps that the model cannot do, or a character made for another model.
+        models were sampled with). A model that steadies its clips draws what is in front alike in all frames, as long
+        as structure tells how it moves. Raises StoryError for a prompt that does not fit the text encoder, a size or
+        number of steps that the model cannot do, or a character made for another model.
         """
         cast = {name: load_character(path, self.name) for name, path in (characters or {}).items()}
         structure = torch.from_numpy(depth).float().to(self.device)[None, None]

@@ -1,14 +1,17 @@
 """Sampling a clip: structure, guidance, characters and seeds, on a small model of the real classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tiny import video_model
 
 from models.personal import TimeInv, projections
+from storycli import render
 from storycli.characters.personal import Personal
 from storycli.errors import StoryError
-from storycli.render import encode_prompts, sample, to_frames
+from storycli.render import Renderer, encode_prompts, sample, to_frames
 
 OPTIONS = {"seed": 0, "steps": 4, "guidance": 3.0, "tau": 0.0}
 
@@ -101,6 +104,18 @@ def test_the_word_of_a_character_is_encoded_for_every_time_in_the_place_of_its_n
 def test_a_prompt_in_which_the_character_comes_too_late_is_refused(model):
     with pytest.raises(StoryError, match="too long"):
         sample(model, "very " * 40 + "{teddy}", depth(), **OPTIONS, cast={"teddy": hero(model)})
+
+
+@pytest.mark.parametrize(("steady", "tau", "carries"), [(0.03, 0.2, True), (0.03, 1.0, False), (0.0, 0.2, False)])
+def test_figures_are_carried_along_where_the_guide_says_how_they_move(model, monkeypatch, steady, tau, carries):
+    monkeypatch.setattr(render, "load_model", lambda name: replace(model, steady=steady))
+    guided_by = []
+    monkeypatch.setattr(render, "carried", lambda frames, depth: guided_by.append(depth) or frames[::-1])
+    guide, renderer = depth()[0, 0].numpy(), Renderer("storybook", "cpu")
+    own = to_frames(renderer.model, sample(renderer.model, "a bear", depth(), **OPTIONS | {"tau": tau}))
+    frames = renderer.render("a bear", guide, **OPTIONS | {"tau": tau})
+    assert guided_by == [guide] * carries
+    np.testing.assert_array_equal(frames, own[::-1] if carries else own)
 
 
 def test_frames_are_rounded_pixels(model):
