@@ -18,6 +18,7 @@ Array = np.ndarray
 SMOOTH = 0.05  # of the picture's height, over which a figure moves as one
 TOLERANCE = 0.1  # of depth, by which what is carried may differ from what is there
 SEAM = 0.012  # of the picture's height, over which the carried and the own go into each other
+FAR = -1.0  # depth of what is not in front
 MISSING = 20.0  # grey levels: how wrong a place counts that nothing is carried to
 
 
@@ -39,8 +40,7 @@ def carried(frames: Array, depth: Array) -> Array:
         return frames
     onward, back = steps(depth, in_front)
     small = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
-    grey = np.float32([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in small])
-    seen = np.stack([grey, depth, in_front], axis=-1)
+    seen = np.concatenate([np.float32(small), np.where(in_front > 0, depth, FAR)[..., None]], axis=-1)
     best = min((lend(number, seen, onward, back) for number in range(len(frames))), key=lambda key: key.wrong)
 
     size, grown = frames.shape[2:0:-1], np.float32([frames.shape[2] / width, frames.shape[1] / height])
@@ -74,15 +74,15 @@ def steps(depth: Array, in_front: Array) -> tuple[list[Array], list[Array]]:
 def lend(number: int, seen: Array, onward: list[Array], back: list[Array]) -> Key:
     """What a frame has to lend to the others, by ``steps`` between neighbours joined to paths.
 
-    ``seen`` is (f,h,w,3): what each frame shows, in grey levels, its depth, and what is in front.
+    ``seen`` is (f,h,w,4): the colours of each frame in grey levels, and the depth of what is in front, or ``FAR``.
     """
-    grey, depth, in_front = np.moveaxis(seen, -1, 0)
-    paths = np.zeros((*depth.shape, 2), np.float32)
+    paths = np.zeros((*seen.shape[:3], 2), np.float32)
     for i in reversed(range(number)):
         paths[i] = onward[i] + moved(paths[i + 1], onward[i])
     for i in range(number + 1, len(seen)):
         paths[i] = back[i - 1] + moved(paths[i - 1], back[i - 1])
-    lent_grey, lent_depth, lent_front = np.moveaxis([moved(seen[number], path) for path in paths], -1, 0)
-    shares = np.exp(-(((lent_depth - depth) / TOLERANCE) ** 2)) * lent_front * in_front
-    wrong = shares * np.abs(lent_grey - grey) + (1 - shares) * MISSING
-    return Key(number=number, paths=paths, shares=shares, wrong=float((wrong * in_front).sum() / in_front.sum()))
+    difference = np.abs(np.stack([moved(seen[number], path) for path in paths]) - seen)
+    in_front = seen[..., 3] > FAR
+    shares = np.exp(-((difference[..., 3] / TOLERANCE) ** 2)) * in_front
+    wrong = shares * difference[..., :3].mean(-1) + (1 - shares) * MISSING
+    return Key(number=number, paths=paths, shares=shares, wrong=float(wrong[in_front].mean()))
