@@ -32,7 +32,7 @@ class Method:
     paper: tuple[float, float, float] = (1e-4, 1e-4, 1e-4)  # that the paper gives
 
 
-LOW_RANK = (5e-3, 3e-3, 1e-4)  # what self-attention learns from stills, it spoils in motion, so it learns little
+LOW_RANK = (5e-3, 1e-3, 1e-4)  # what self-attention learns from stills, it spoils in motion, so it learns little
 CUSTOM = (5e-3, 3e-4, 0)
 METHODS = {
     "timeinv": Method(varies=True, weights="low-rank", rates=LOW_RANK),  # the paper's
