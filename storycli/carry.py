@@ -15,8 +15,8 @@ from models.steady import IN_FRONT
 from storycli.inbetween import moved
 
 Array = np.ndarray
-SMOOTH = 0.05  # of the picture's height, over which a figure moves as one
-TOLERANCE = 0.1  # of depth, by which what is carried may differ from what is there
+SMOOTH = 0.08  # of the picture's height, over which a figure moves as one
+TOLERANCE = 0.2  # of depth, by which what is carried may differ from what is there
 SEAM = 0.012  # of the picture's height, over which the carried and the own go into each other
 FAR = -1.0  # depth of what is not in front
 MISSING = 20.0  # grey levels: how wrong a place counts that nothing is carried to
