@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from models.steady import IN_FRONT
+from storycli.characters.views import near
 from storycli.inbetween import moved
 
 Array = np.ndarray
@@ -35,12 +35,12 @@ class Key:
 def carried(frames: Array, depth: Array) -> Array:
     """Frames uint8 (f,H,W,3) -> the same with what is in front drawn alike; depth (f,h,w) in [0, 1] guided them."""
     height, width = depth.shape[1:]
-    in_front = (depth > np.median(depth, axis=-1, keepdims=True) + IN_FRONT).astype(np.float32)
+    in_front = near(depth)
     if len(frames) == 1 or not in_front.any():
         return frames
     onward, back = steps(depth, in_front)
     small = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
-    seen = np.concatenate([np.float32(small), np.where(in_front > 0, depth, FAR)[..., None]], axis=-1)
+    seen = np.concatenate([np.float32(small), np.where(in_front, depth, FAR)[..., None]], axis=-1)
     best = min((lend(number, seen, onward, back) for number in range(len(frames))), key=lambda key: key.wrong)
 
     size, grown = frames.shape[2:0:-1], np.float32([frames.shape[2] / width, frames.shape[1] / height])
@@ -49,7 +49,6 @@ def carried(frames: Array, depth: Array) -> Array:
         soft = cv2.resize(cv2.GaussianBlur(share, (0, 0), SEAM * height), size)[..., None]
         lent = moved(frames[best.number], cv2.resize(path, size) * grown)
         drawn.append((soft * lent + (1 - soft) * frame + 0.5).astype(np.uint8))
-    drawn[best.number] = frames[best.number]
     return np.stack(drawn)
 
 
@@ -63,7 +62,7 @@ def steps(depth: Array, in_front: Array) -> tuple[list[Array], list[Array]]:
     reach = SMOOTH * depth.shape[1]
 
     def step(here: int, there: int) -> Array:
-        weight = in_front[here] + 1e-3
+        weight = in_front[here] + np.float32(1e-3)
         flow = search.calc(levels[here], levels[there], None) * weight[..., None]
         return cv2.GaussianBlur(flow, (0, 0), reach) / cv2.GaussianBlur(weight, (0, 0), reach)[..., None]
 

@@ -212,9 +212,9 @@ def personal_loss(
     target = v_from_eps(noise, x0, t, model.alpha_bar) if model.predicts == "v" else noise
 
     context, words = text_with_word(model.text, parts[0].prompts, WORD, word(t[: config.batch].to(device)))
-    for part in parts[1:]:
-        context = torch.cat([context, part.context])
-        words = None if words is None else torch.cat([words, part.words])
+    if others:
+        context = torch.cat([context, parts[1].context])
+        words = None if words is None else torch.cat([words, parts[1].words])
     kept = (torch.rand(len(x0), generator=generator) >= config.drop_structure).float().to(device)
     with torch.no_grad():
         features = [f * kept[:, None, None, None, None] for f in model.structure(2 * depth.to(device) - 1)]
