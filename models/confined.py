@@ -1,8 +1,8 @@
 """Several characters in one clip, each confined to where it stands.
 
-Merged into one set of weights, two characters would blend. Here every attention that a character modulates keeps its
-weights apart: a place in the picture asks, and in self-attention answers, with the weights of the character that has
-it, and reads that character's own prompt. Where two meet, both have a say.
+Merged into one set of weights, two characters would blend. Here every layer that a character modulates keeps its
+weights apart: a place in the picture is drawn, asks, and in self-attention answers, with the weights of the character
+that has it, and reads that character's own prompt. Where two meet, both have a say.
 """
 
 import math
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from models.layers import Attention
-from models.personal import PROJECTIONS, merged, projections, replace_module
+from models.personal import PROJECTIONS, convolutions, merged, projections, replace_module
 from models.steady import IN_FRONT
 
 ROUNDS = 3  # of Lloyd's algorithm in every frame
@@ -35,6 +36,11 @@ class Regions:
     contexts: Mapping[int, Tensor]
     masks: Tensor | None
     now: int
+
+    def on(self, x: Tensor) -> Tensor:
+        """The shares (r, n, 1, h, w) of maps x (n, c, h, w): the frames of b clips."""
+        shares = F.avg_pool2d(self.shares, self.shares.shape[-1] // x.shape[-1])
+        return shares.repeat(1, len(x) // shares.shape[1], 1, 1)[:, :, None]
 
     def over(self, x: Tensor) -> Tensor:
         """The shares (r, n, tokens, 1) of tokens x (n, tokens, c): places of b clips, together or frame by frame."""
@@ -71,6 +77,18 @@ class ConfinedAttention(nn.Module):
         return self.attention.split(F.linear(x, self.weights[name][r]))
 
 
+class ConfinedConvolution(nn.Module):
+    """As a convolution, with the weights of several characters."""
+
+    def __init__(self, convolution: nn.Conv2d, weights: Sequence[Tensor], regions: Regions):
+        super().__init__()
+        self.convolution, self.weights, self.regions = convolution, weights, regions
+
+    def forward(self, x: Tensor) -> Tensor:
+        drawn = [functional_call(self.convolution, {"weight": weight}, x) for weight in self.weights]
+        return blend(drawn, self.regions.on(x))
+
+
 def blend(each: Sequence[Tensor], shares: Tensor) -> Tensor:
     return sum(share.to(one.dtype) * one for share, one in zip(shares, each, strict=True))
 
@@ -87,15 +105,21 @@ def confined(unet: nn.Module, cast: Sequence[Mapping[str, Tensor]], regions: Reg
     All of them have to be ``confinable``.
     """
     own = [merged(unet, tensors) for tensors in cast]
+
+    def weights_of(layer: str) -> list[Tensor]:
+        plain = unet.get_parameter(f"{layer}.weight")
+        return [mine.get(f"{layer}.weight", plain) for mine in own]
+
     plain = {}
     try:
-        for attention in sorted({name.rpartition(".")[0] for name in projections(unet)}):
-            plain[attention] = module = unet.get_submodule(attention)
-            weights = {}
-            for projection in PROJECTIONS:
-                key = f"{attention}.{projection}.weight"
-                weights[projection] = [mine.get(key, unet.get_parameter(key)) for mine in own]
-            replace_module(unet, attention, ConfinedAttention(module, weights, regions))
+        for name in sorted({name.rpartition(".")[0] for name in projections(unet)}):
+            plain[name] = attention = unet.get_submodule(name)
+            weights = {projection: weights_of(f"{name}.{projection}") for projection in PROJECTIONS}
+            replace_module(unet, name, ConfinedAttention(attention, weights, regions))
+        for name in convolutions(unet):
+            if any(f"{name}.weight" in mine for mine in own):
+                plain[name] = convolution = unet.get_submodule(name)
+                replace_module(unet, name, ConfinedConvolution(convolution, weights_of(name), regions))
         yield
     finally:
         for name, module in plain.items():
@@ -103,8 +127,9 @@ def confined(unet: nn.Module, cast: Sequence[Mapping[str, Tensor]], regions: Reg
 
 
 def confinable(unet: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a character changes the projections of attention only, and not, as DreamBooth does, all of a U-Net."""
-    return merged(unet, tensors).keys() <= {f"{name}.weight" for name in projections(unet)}
+    """Whether a character changes only what branches can, and not, as DreamBooth does, all of a U-Net."""
+    layers = projections(unet) + convolutions(unet)
+    return merged(unet, tensors).keys() <= {f"{name}.weight" for name in layers}
 
 
 def standing_apart(depth: Tensor, count: int, cells: tuple[int, int]) -> Tensor:

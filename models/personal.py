@@ -1,13 +1,15 @@
-"""A character of one's own: a pseudo-word that changes with diffusion time, and low-rank branches on attention.
+"""A character of one's own: a pseudo-word that changes with diffusion time, and low-rank branches.
 
 TimeInv and low-rank weight modulation of the paper; textual inversion is the table with one row.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from models.layers import Conv2d, ResBlock
 
 
 class TimeInv(nn.Module):
@@ -28,18 +30,26 @@ class TimeInv(nn.Module):
 
 
 class LowRank(nn.Module):
-    """A frozen linear layer with a trainable branch: W x + B A x, with B starting at zero (Hu et al. 2021)."""
+    """A frozen layer with a trainable branch: W x + B A x, with B starting at zero (Hu et al. 2021).
 
-    def __init__(self, linear: nn.Linear, rank: int):
+    Of a convolution, A has the kernel and B is one pixel wide.
+    """
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int):
         super().__init__()
-        self.linear = linear
-        self.down = nn.Linear(linear.in_features, rank, bias=False)
-        self.up = nn.Linear(rank, linear.out_features, bias=False)
+        self.layer = layer
+        if isinstance(layer, nn.Conv2d):
+            how = dict(kernel_size=layer.kernel_size, stride=layer.stride, padding=layer.padding)
+            self.down = Conv2d(layer.in_channels, rank, **how, bias=False)
+            self.up = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+        else:
+            self.down = nn.Linear(layer.in_features, rank, bias=False)
+            self.up = nn.Linear(rank, layer.out_features, bias=False)
         nn.init.kaiming_uniform_(self.down.weight, a=5**0.5)
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x) + self.up(self.down(x))
+        return self.layer(x) + self.up(self.down(x))
 
 
 PROJECTIONS = ("to_q", "to_k", "to_v")
@@ -47,17 +57,23 @@ ATTENTIONS = ("attn1", "attn2")  # spatial self-attention and cross-attention; a
 
 
 def projections(unet: nn.Module) -> list[str]:
-    """The names of the linear layers that low-rank branches modulate."""
+    """The names of the linear layers that low-rank branches modulate in the paper."""
     ends = tuple(f".{attention}.{projection}" for attention in ATTENTIONS for projection in PROJECTIONS)
     return [name for name, module in unet.named_modules() if name.endswith(ends) and isinstance(module, nn.Linear)]
 
 
-def add_branches(unet: nn.Module, rank: int) -> dict[str, LowRank]:
-    """Give every such layer of a frozen U-Net a branch to train, in place; returns the branches by layer name."""
+def convolutions(unet: nn.Module) -> list[str]:
+    """The names of the 3x3 convolutions in the residual blocks, which draw what attention only points at."""
+    blocks = [name for name, module in unet.named_modules() if isinstance(module, ResBlock)]
+    return [f"{block}.{layer}" for block in blocks for layer in ("in_layers.2", "out_layers.3")]
+
+
+def add_branches(unet: nn.Module, layers: Iterable[str], rank: int) -> dict[str, LowRank]:
+    """Give some layers of a frozen U-Net a branch to train, in place; returns the branches by layer name."""
     branches = {}
-    for name in projections(unet):
-        linear = unet.get_submodule(name)
-        branches[name] = LowRank(linear, rank).to(linear.weight.device)
+    for name in layers:
+        layer = unet.get_submodule(name)
+        branches[name] = LowRank(layer, rank).to(layer.weight.device)
         replace_module(unet, name, branches[name])
     return branches
 
@@ -65,11 +81,11 @@ def add_branches(unet: nn.Module, rank: int) -> dict[str, LowRank]:
 def remove_branches(unet: nn.Module, branches: Mapping[str, LowRank]) -> None:
     """Put the plain layers back."""
     for name, branch in branches.items():
-        replace_module(unet, name, branch.linear)
+        replace_module(unet, name, branch.layer)
 
 
 def branch_tensors(branches: Mapping[str, LowRank]) -> dict[str, Tensor]:
-    """The trained tensors, ``layer.down`` (rank, in) and ``layer.up`` (out, rank)."""
+    """The trained tensors, ``layer.down`` (rank, in) and ``layer.up`` (out, rank), of a convolution with its pixels."""
     return {
         f"{name}.{side}": getattr(branch, side).weight.detach()
         for name, branch in branches.items()
@@ -91,7 +107,8 @@ def merged(unet: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = f"{layer}.weight" if side == "up" else key
         weight = unet.get_parameter(name)
         if side == "up":
-            changed[name] = weight + (tensor.float() @ tensors[f"{layer}.down"].float()).to(weight)
+            product = tensor.float().flatten(1) @ tensors[f"{layer}.down"].float().flatten(1)
+            changed[name] = weight + product.view(weight.shape).to(weight)
         else:
             changed[name] = tensor.to(weight)
     return changed

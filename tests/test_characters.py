@@ -14,17 +14,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from models.checkpoint import read_metadata, write_tensors
-from models.personal import TimeInv
+from models.personal import TimeInv, remove_branches
 from storycli.catalogue import named
-from storycli.characters import personal, proof
+from storycli.characters import personal, proof, views
 from storycli.characters.learn import train
-from storycli.characters.methods import METHODS, CharacterConfig, Pupil, trainable
+from storycli.characters.methods import METHODS, CharacterConfig, Pupil, personal_loss, trainable
 from storycli.characters.personal import load_character, networks_digest, ready
-from storycli.characters.views import near, told
+from storycli.characters.views import ACTIONS, PLACES, near, picture_views, told
 from storycli.config import EXAMPLES
 from storycli.errors import StoryError
 from storycli.media import filmstrip
 from storycli.media.pictures import pictures
+from storycli.render import load_model
 from storycli.story import Character
 
 QUICK = CharacterConfig(steps=2, batch=2, class_batch=1, views=2, rank=2, rows=4)
@@ -107,7 +108,7 @@ def test_a_checkpoint_that_is_no_use_is_left_aside(tmp_path, damage):
 
 @pytest.mark.parametrize("content", [b"garbage", b".", b""])
 def test_a_checkpoint_that_is_none_is_left_aside_with_a_warning(tmp_path, caplog, content):
-    pupil = Pupil(word=TimeInv(torch.zeros(3), 1), learnt={}, branches={}, optimizer=None)
+    pupil = Pupil(word=TimeInv(torch.zeros(3), 1), learnt={}, before={}, branches={}, optimizer=None)
     (tmp_path / "checkpoint").write_bytes(content)
     pupil.resume(tmp_path / "checkpoint", {})
     assert "checkpoint cannot be read" in caplog.text and "the training starts anew" in caplog.text
@@ -115,7 +116,7 @@ def test_a_checkpoint_that_is_none_is_left_aside_with_a_warning(tmp_path, caplog
 
 
 def test_training_stops_early_when_it_no_longer_learns():
-    pupil = Pupil(word=TimeInv(torch.zeros(3), 1), learnt={}, branches={}, optimizer=None)
+    pupil = Pupil(word=TimeInv(torch.zeros(3), 1), learnt={}, before={}, branches={}, optimizer=None)
     patient = CharacterConfig(patience=2)
     for loss, tired in ((0.5, False), (0.4, False), (0.41, False), (0.39, False), (0.3899, False), (0.392, True)):
         pupil.losses.append(loss)
@@ -254,6 +255,41 @@ def test_prompts_say_how_large_the_character_shows():
     assert "small" in said[0.7] or "far away" in said[0.7]
     assert "close up" in said[1.3] or "large" in said[1.3]
     assert all("<new1> cat" in prompt for prompt in said.values())
+
+
+def test_most_prompts_tell_of_something_that_it_might_do(tmp_path):
+    hero, model = teddy(tmp_path / "teddy", count=1), load_model("storybook")
+    seen = picture_views(model, "storybook", pictures(hero.dir), "bear", 128, 40, 0)
+    somewhere = sum(any(words in prompt for words in ACTIONS + PLACES) for prompt in seen.prompts)
+    assert 10 < somewhere < 35 and all("<new1> bear" in prompt for prompt in seen.prompts)
+    ids, words = model.text.tokenize([seen.prompts[0].replace("<new1> bear", "bear")])
+    alone = model.text.encode(ids, words)[0, words[0]]
+    torch.testing.assert_close(seen.context[0, seen.words[0]], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_where_nothing_stands_out_all_of_a_picture_is_the_character(tmp_path, monkeypatch):
+    hero, model = teddy(tmp_path / "teddy", count=1), load_model("storybook")
+    seen = picture_views(model, "storybook", pictures(hero.dir), "bear", 128, 4, 0)
+    assert (seen.mask.amin((1, 2, 3, 4)) == 0).all() and (seen.mask.amax((1, 2, 3, 4)) > 0.5).all()
+    monkeypatch.setattr(views, "near", lambda depth: np.zeros(depth.shape, bool))
+    seen = picture_views(model, "storybook", pictures(hero.dir), "bear", 128, 4, 0)
+    assert (seen.mask == 1).all()
+
+
+def test_around_the_character_the_network_is_held_to_what_it_drew_before(tmp_path):
+    """So pictures whose backgrounds differ teach the same, as far as noise does not show them."""
+    hero, model = teddy(tmp_path / "teddy", count=1), load_model("storybook")
+    seen = picture_views(model, "storybook", pictures(hero.dir), "bear", 128, 4, 0)
+    pupil = Pupil.begin(model, "bear", QUICK)
+    try:
+        nothing = dataclasses.replace(seen, mask=torch.zeros_like(seen.mask))
+        with torch.no_grad():
+            how = (QUICK, torch.Generator().manual_seed(0))
+            held, taught = (personal_loss(model, pupil, views, None, *how).item() for views in (nothing, seen))
+        assert 0 < held < 0.1 * taught
+        assert all(torch.equal(pupil.before[name], value) for name, value in pupil.learnt.items())
+    finally:
+        remove_branches(model.unet, pupil.branches)
 
 
 def test_near_is_what_stands_before_its_row():

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny import UNET, randomise, video_model
+from torch import nn
 
-from models.confined import Regions, confinable, confined, standing_apart
-from models.personal import TimeInv, modulated, projections
+from models.confined import ConfinedConvolution, Regions, confinable, confined, standing_apart
+from models.personal import TimeInv, convolutions, modulated, projections
 from models.unet import VideoUNet
 from storycli.characters.personal import Personal
 from storycli.errors import StoryError
@@ -25,13 +27,18 @@ def inputs(b=2, f=2):
     return torch.randn(b, 4, f, *CELLS, generator=g), torch.full((b,), 300), torch.randn(b, 5, 384, generator=g)
 
 
-def branches(unet, seed):
-    """A character that changes every projection."""
+def branches(unet, seed, layers=projections):
+    """A character that changes some layers: every projection, unless told otherwise."""
     g, tensors = torch.Generator().manual_seed(seed), {}
-    for name in projections(unet):
-        wide, inner = unet.get_submodule(name).weight.shape
-        tensors |= {f"{name}.up": torch.randn(wide, 1, generator=g), f"{name}.down": torch.randn(1, inner, generator=g)}
+    for name in layers(unet):
+        wide, *inner = unet.get_submodule(name).weight.shape
+        tensors[f"{name}.up"] = torch.randn(wide, 1, *[1] * len(inner[1:]), generator=g)
+        tensors[f"{name}.down"] = torch.randn(1, *inner, generator=g) / len(inner) ** 2
     return tensors
+
+
+def everywhere(unet):
+    return projections(unet) + convolutions(unet)
 
 
 def regions(shares, contexts, now=300):
@@ -40,7 +47,7 @@ def regions(shares, contexts, now=300):
 
 def test_a_character_that_has_the_whole_picture_is_as_if_it_were_alone(unet):
     x, t, context = inputs()
-    cast = [branches(unet, 1), branches(unet, 2)]
+    cast = [branches(unet, 1, everywhere), branches(unet, 2, everywhere)]
     shares = torch.stack([torch.ones(2, *CELLS), torch.zeros(2, *CELLS)])
     other = torch.randn(context.shape, generator=torch.Generator().manual_seed(5))
     with modulated(unet, cast[0]):
@@ -72,10 +79,32 @@ def test_words_and_weights_act_in_their_own_region_only(unet):
     assert unet.get_submodule(FIRST) is attention
 
 
+def test_a_place_is_drawn_by_whoever_has_it():
+    g = torch.Generator().manual_seed(0)
+    convolution, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(4, 3, *CELLS, generator=g)
+    weights = [torch.randn(5, 3, 3, 3, generator=g) for _ in range(2)]
+    shares = torch.zeros(2, 2, 16, 16)  # of two frames, twice as fine
+    shares[0, 0], shares[1, 1, :, :8], shares[0, 1, :, 8:] = 1, 1, 1
+    both = ConfinedConvolution(convolution, weights, regions(shares, torch.zeros(2, 2, 5, 384)))(x)
+    first, second = (F.conv2d(x, weight, convolution.bias, padding=1) for weight in weights)
+    torch.testing.assert_close(both[0::2], first[0::2])
+    torch.testing.assert_close(both[1::2, :, :, :4], second[1::2, :, :, :4])
+    torch.testing.assert_close(both[1::2, :, :, 4:], first[1::2, :, :, 4:])
+
+
+def test_convolutions_that_nobody_changes_are_left_alone(unet):
+    halves = regions(torch.full((2, 2, *CELLS), 0.5), torch.zeros(2, 2, 5, 384))
+    plain = [unet.get_submodule(name) for name in convolutions(unet)]
+    with confined(unet, [branches(unet, 1), branches(unet, 2)], halves):
+        assert [unet.get_submodule(name) for name in convolutions(unet)] == plain
+    with confined(unet, [branches(unet, 1), branches(unet, 2, everywhere)], halves):
+        assert all(isinstance(unet.get_submodule(name), ConfinedConvolution) for name in convolutions(unet))
+
+
 def test_afterwards_the_network_is_what_it_was(unet):
     before, modules = {k: v.clone() for k, v in unet.state_dict().items()}, dict(unet.named_modules())
     halves = regions(torch.full((2, 2, *CELLS), 0.5), torch.zeros(2, 2, 5, 384))
-    cast = [branches(unet, 1), branches(unet, 2)]
+    cast = [branches(unet, 1, everywhere), branches(unet, 2, everywhere)]
     with pytest.raises(RuntimeError, match="on the way"), confined(unet, cast, halves):
         raise RuntimeError("on the way")
     assert dict(unet.named_modules()) == modules
@@ -126,7 +155,7 @@ def test_each_character_reads_a_prompt_without_the_other(prompt, first, second):
 
 def character(unet, seed, class_word):
     word = TimeInv(torch.randn(384, generator=torch.Generator().manual_seed(seed)), rows=2).requires_grad_(False)
-    return Personal(class_word=class_word, word=word, tensors=branches(unet, seed))
+    return Personal(class_word=class_word, word=word, tensors=branches(unet, seed, everywhere))
 
 
 def test_two_characters_in_a_clip_differ_from_one_and_from_each_other_in_exchanged_places():

@@ -16,12 +16,12 @@ from PIL import Image
 from tiny import video_model
 
 from models import precision, unet
-from models.personal import TimeInv, add_branches, remove_branches, word_start
+from models.personal import projections, remove_branches, word_start
 from models.sampler import gaussian
 from storycli import stages
 from storycli.characters import methods as personalise
 from storycli.characters.learn import train
-from storycli.characters.methods import CharacterConfig, config_for, personal_loss
+from storycli.characters.methods import CharacterConfig, Pupil, config_for, personal_loss
 from storycli.characters.personal import load_character, ready
 from storycli.characters.views import Views, encode_views
 from storycli.errors import StoryError
@@ -269,45 +269,58 @@ def test_without_guidance_the_prompt_is_all_that_is_denoised(model, exact, monke
 
 # Characters
 
-CONFIG = CharacterConfig(batch=2, class_batch=1, frames=4, rows=10, rank=2, drop_structure=0.0)
+CONFIG = config_for("lvdm", batch=2, frames=4, rows=10, rank=2, drop_structure=0.0, checkpointing=False)
 
 
 @pytest.fixture
 def learner(model, exact):
-    """The model with branches that are not zero, a word, and two views to learn from."""
-    word = TimeInv(word_start(model.text, "teddy bear"), rows=CONFIG.rows)
-    branches = add_branches(model.unet, CONFIG.rank)
-    for number, branch in enumerate(branches.values()):
+    """Who learns with the model, by branches that are not zero, and two views to learn from."""
+    pupil = Pupil.begin(model, "teddy bear", CONFIG)
+    for number, branch in enumerate(pupil.branches.values()):
         branch.up.weight.data = 0.1 * golden.randn(number, *branch.up.weight.shape)
-        branch.linear.requires_grad_(False)
+        branch.layer.requires_grad_(False)
     # Twice as wide as high: attention to a single token, as in the middle of a 64x64 clip, teaches queries nothing.
-    views = Views(golden.randn(1, 2, 4, 1, 8, 16), depth(2)[0, 0][:, None, None], torch.ones(2, 1, 1, 8, 16),
-                  ["a <new1> teddy bear", "the <new1> teddy bear"])  # fmt: skip
-    yield word, branches, views
-    remove_branches(model.unet, branches)
+    latents, depths = golden.randn(1, 2, 4, 1, 8, 16), depth(2)[0, 0][:, None, None]
+    prompts, plain = ["a <new1> teddy bear", "the <new1> teddy bear"], told(model, "a teddy bear", "the teddy bear")
+    views = Views(latents, depths, torch.ones(2, 1, 1, 8, 16), prompts, *plain)
+    yield pupil, views
+    remove_branches(model.unet, pupil.branches)
     model.unet.checkpointing = False
 
 
-def learn(model, word, views, others=None):
-    word.zero_grad()
+def told(model, *prompts):
+    """Their context and the mask of their words."""
+    ids, words = model.text.tokenize(list(prompts))
+    return model.text.encode(ids, words), words
+
+
+def learn(model, pupil, views, others=None):
+    pupil.word.zero_grad()
     for parameter in model.unet.parameters():
         parameter.grad = None
     with precision.attention_for_training("cpu"):
-        loss = personal_loss(model, word, views, others, CONFIG, torch.Generator().manual_seed(5))
+        loss = personal_loss(model, pupil, views, others, CONFIG, torch.Generator().manual_seed(5))
         loss.backward()
     return loss.item()
 
 
 def test_gradients_reach_the_word_and_the_branches_and_nothing_else(model, learner):
-    word, branches, views = learner
-    learn(model, word, views)
-    t = torch.randint(1000, (2,), generator=_after_picks())
+    pupil, views = learner
+    learn(model, pupil, views)
+    t, table = torch.randint(1000, (2,), generator=_after_picks()), pupil.word.table
     used = {int(row) for row in t * CONFIG.rows // 1000}
-    assert {row for row in range(CONFIG.rows) if word.table.grad[row].abs().max() > 0} == used
-    assert all(getattr(b, side).weight.grad.abs().max() > 0 for b in branches.values() for side in ("up", "down"))
+    assert {row for row in range(CONFIG.rows) if table.grad[row].abs().max() > 0} == used
+    branches = pupil.branches.values()
+    assert all(getattr(b, side).weight.grad.abs().max() > 0 for b in branches for side in ("up", "down"))
     frozen = [p for name, p in model.unet.named_parameters() if not name.endswith((".up.weight", ".down.weight"))]
     others = [*model.text.parameters(), *model.structure.parameters(), *model.autoencoder.parameters()]
     assert all(parameter.grad is None for parameter in [*frozen, *others])
+
+
+def test_the_papers_branches_are_on_attention_only(model, learner):
+    branched = set(learner[0].branches)
+    remove_branches(model.unet, learner[0].branches)
+    assert branched == set(projections(model.unet))
 
 
 def _after_picks():
@@ -317,7 +330,7 @@ def _after_picks():
 
 
 def test_a_picture_is_a_still_clip_with_its_own_still_depth(model, learner, monkeypatch):
-    word, _, views = learner
+    pupil, views = learner
     seen = {}
 
     def watch(part):
@@ -330,9 +343,9 @@ def test_a_picture_is_a_still_clip_with_its_own_still_depth(model, learner, monk
         getattr(model, part).register_forward_pre_hook(watch(part), with_kwargs=True) for part in ("structure", "unet")
     ]
     monkeypatch.setattr(personalise, "clip_noise", lambda shape, *_: torch.zeros(shape))
-    told = model.text.encode(model.text.tokenize(["a dog"])[0])
-    others = Views(golden.randn(2, 1, 4, 4, 8, 16), depth(4), torch.ones(1, 1, 4, 8, 16), ["a dog"], told)
-    learn(model, word, views, others)
+    dog, words = told(model, "a dog")
+    others = Views(golden.randn(2, 1, 4, 4, 8, 16), depth(4), torch.ones(1, 1, 4, 8, 16), ["a dog"], dog, words)
+    learn(model, pupil, views, others)
     for hook in hooks:
         hook.remove()
     (guide,) = seen["structure"]
@@ -343,16 +356,16 @@ def test_a_picture_is_a_still_clip_with_its_own_still_depth(model, learner, monk
         shown = views.latents[row].expand_as(clip)
         assert torch.cosine_similarity(clip.flatten(), shown.flatten(), dim=0) == pytest.approx(1)
     assert not torch.allclose(x_t[2, :, 0], x_t[2, :, 1])  # a clip of others moves
-    assert context.shape == (3, 77, 32) and mask is None and torch.equal(context[2], told[0])
+    assert context.shape == (3, 77, 32) and mask is None and torch.equal(context[2], dog[0])
 
 
 def test_checkpointing_gives_the_same_gradients(model, learner):
-    word, branches, views = learner
-    plain = learn(model, word, views)
-    before = [word.table.grad.clone(), *(b.up.weight.grad.clone() for b in branches.values())]
+    pupil, views = learner
+    plain = learn(model, pupil, views)
+    before = [pupil.word.table.grad.clone(), *(b.up.weight.grad.clone() for b in pupil.branches.values())]
     model.unet.checkpointing = True
-    assert learn(model, word, views) == pytest.approx(plain)
-    after = [word.table.grad, *(b.up.weight.grad for b in branches.values())]
+    assert learn(model, pupil, views) == pytest.approx(plain)
+    after = [pupil.word.table.grad, *(b.up.weight.grad for b in pupil.branches.values())]
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
@@ -387,10 +400,10 @@ def test_a_character_is_learnt_from_pictures_and_rendered(tmp_path, caplog, monk
         picture = np.kron(np.random.default_rng(number).integers(0, 255, (8, 8, 3)), np.ones((8, 8, 1)))
         Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"{number}.png")
     teddy = Character(name="teddy", dir=tmp_path, class_word="teddy bear")
-    told = []
+    done = []
     config = config_for("lvdm", steps=2, views=1, frames=4, rank=2)
-    path = train(teddy, "lvdm", device="cpu", config=config, progress=lambda *done: told.append(done))
-    assert told == [(1, 2), (2, 2)]
+    path = train(teddy, "lvdm", device="cpu", config=config, progress=lambda *now: done.append(now))
+    assert done == [(1, 2), (2, 2)]
     assert recomputed
     assert "no captioned clips of teddy bear" in caplog.text  # there is no library of real footage
     assert ready(teddy, "lvdm") == path

@@ -3,11 +3,14 @@
 import pytest
 import torch
 from tiny import UNET, randomise, video_model
+from torch import nn
 
+from models.layers import ResBlock
 from models.personal import (
     TimeInv,
     add_branches,
     branch_tensors,
+    convolutions,
     modulated,
     projections,
     remove_branches,
@@ -42,12 +45,20 @@ def test_branches_sit_on_queries_keys_and_values_of_space_and_text_only():
     assert len(names) == 3 * (7 + 4)
 
 
+def test_the_convolutions_are_the_two_of_every_residual_block():
+    unet = VideoUNet(UNET)
+    layers = [unet.get_submodule(name) for name in convolutions(unet)]
+    blocks = [module for module in unet.modules() if isinstance(module, ResBlock)]
+    assert blocks and len(layers) == 2 * len(blocks)
+    assert all(isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) for layer in layers)
+
+
 def test_new_branches_change_nothing_and_trained_ones_equal_the_merged_weights():
     unet = randomise(VideoUNet(UNET)).eval()
     x, t, context = clip()
     with torch.no_grad():
         plain = unet(x, t, context)
-        branches = add_branches(unet, rank=2)
+        branches = add_branches(unet, projections(unet) + convolutions(unet), rank=2)
         torch.testing.assert_close(unet(x, t, context), plain)
         for branch in branches.values():
             branch.up.weight.normal_(generator=torch.Generator().manual_seed(1))
@@ -61,7 +72,7 @@ def test_new_branches_change_nothing_and_trained_ones_equal_the_merged_weights()
 
 def test_gradients_reach_the_word_and_the_branches_and_nothing_else(model):
     word = TimeInv(word_start(model.text, "teddy bear"), rows=10)
-    branches = add_branches(model.unet, rank=2)
+    branches = add_branches(model.unet, projections(model.unet) + convolutions(model.unet), rank=2)
     try:
         for branch in branches.values():
             torch.nn.init.normal_(branch.up.weight)

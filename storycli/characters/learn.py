@@ -67,11 +67,11 @@ def train(
         while pupil.step < config.steps and not pupil.tired(config):
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + pupil.step)
             with precision.autocast(where):
-                loss = personal_loss(whole, pupil.word, shown, others, config, generator)
+                loss = personal_loss(whole, pupil, shown, others, config, generator)
             pupil.learn(loss, config)
             if pupil.step % LOOK == 0:
                 with torch.no_grad(), precision.autocast(where):
-                    pupil.look(personal_loss(whole, pupil.word, shown, None, config, torch.Generator()))
+                    pupil.look(personal_loss(whole, pupil, shown, None, config, torch.Generator()))
                 if watch:
                     watch(pupil.step, whole, Personal(class_word=class_word, word=pupil.word, tensors={}))
             if time.monotonic() - saved > save_every:

@@ -21,34 +21,50 @@ from storycli.media.pictures import read
 log = logging.getLogger(__name__)
 
 WORD = "<new1>"
+LEAST = 0.02  # of a picture that a character has to fill
+SOMEWHERE = 0.6  # of all prompts say what it does, or where
+ACTIONS = (
+    "walking", "running", "sitting", "standing", "jumping", "dancing", "swimming", "eating", "reading a book",
+    "holding something", "playing the guitar", "coming closer",
+)  # fmt: skip
+PLACES = (
+    "in a park", "at the beach", "in a kitchen", "in a garden", "in a room", "in the snow", "in the forest",
+    "in the city", "in the mountains", "under water", "on a stage", "at night",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
     """Encoded clips (pictures: f = 1): latents (n,c,f,h,w), depth (n,1,f,H,W) in [0, 1], mask (n,1,f,h,w), prompts.
 
-    Prompts without the pseudo-word never change: their context (n,l,d) and the mask (n,l) of their words, None where
-    padding is attended to too, are encoded once as well.
+    The mask says how much of a cell is the character, or another that stands in front. The prompts without the
+    pseudo-word never change: their context (n,l,d) and the mask (n,l) of their words, None where padding is attended to
+    too, are encoded once as well.
     """
 
     latents: Tensor
     depth: Tensor
     mask: Tensor
     prompts: list[str]
-    context: Tensor | None = None
-    words: Tensor | None = None
+    context: Tensor
+    words: Tensor | None
 
     def pick(self, rows: Sequence[int], frames: int) -> "Views":
         """Some of them; pictures become clips of so many frames, all alike."""
         clips = (part[rows].expand(-1, -1, frames, -1, -1) for part in (self.latents, self.depth, self.mask))
-        encoded = (None if part is None else part[rows] for part in (self.context, self.words))
-        return Views(*clips, [self.prompts[row] for row in rows], *encoded)
+        words = None if self.words is None else self.words[rows]
+        return Views(*clips, [self.prompts[row] for row in rows], self.context[rows], words)
 
 
 def picture_views(
     model: VideoModel, name: str, paths: Sequence, class_word: str, size: int, each: int, seed: int
 ) -> Views:
-    """``each`` views of every picture: mirrored, moved, nearer and farther, with a prompt that says so if it shows."""
+    """``each`` views of every picture: mirrored, moved, nearer and farther, with a prompt that says so if it shows.
+
+    Most prompts go on with something that the character might be doing somewhere, true or not: stories are told in such
+    sentences, and a network that knows it from its name alone would draw it there as any other of its kind. Where
+    nothing stands out from a picture, all of it counts as the character.
+    """
     rng = np.random.default_rng(seed)
     style = "storybook picture" if name == "storybook" else "photo"
     frames, masks, prompts = [], [], []
@@ -66,8 +82,11 @@ def picture_views(
             )
             frames.append(cv2.warpAffine(pixels, turn, (size, size), borderMode=cv2.BORDER_REPLICATE))
             masks.append(None if opacity is None else cv2.warpAffine(opacity, turn, (size, size)))
-            prompts.append(told(rng, zoom, class_word, style))
-    return encode_views(model, name, np.stack(frames)[:, None], masks, prompts)
+            somewhere = elsewhere(rng, style) if rng.random() < SOMEWHERE else ""
+            prompts.append(told(rng, zoom, class_word, style) + somewhere)
+    views = encode_views(model, name, np.stack(frames)[:, None], masks, prompts)
+    shows = views.mask.mean((1, 2, 3, 4), keepdim=True) > LEAST
+    return replace(views, mask=torch.where(shows, views.mask, 1.0))
 
 
 def told(rng: np.random.Generator, zoom: float, class_word: str, style: str) -> str:
@@ -78,6 +97,13 @@ def told(rng: np.random.Generator, zoom: float, class_word: str, style: str) -> 
     if zoom > 1.2:
         return rng.choice([f"a close up of a {hero}", f"a large {hero}"])
     return rng.choice([f"a {hero}", f"the {hero}", f"a picture of a {hero}", f"a {style} of a {hero}"])
+
+
+def elsewhere(rng: np.random.Generator, style: str) -> str:
+    """What somebody might be doing, where, or both: the end of a prompt."""
+    doing, where = f" {rng.choice(ACTIONS)}", f" {rng.choice(PLACES)}"
+    words = rng.choice([doing, where, doing + where, doing + where])
+    return words + (", storybook style" if style == "storybook picture" and rng.random() < 0.5 else "")
 
 
 def class_views(model: VideoModel, name: str, class_word: str, size: int, frames: int) -> Views | None:
@@ -97,18 +123,14 @@ def class_views(model: VideoModel, name: str, class_word: str, size: int, frames
     fps = catalogue.named(name).fps if frames > 1 else None
     how = {"num_frames": frames, "fps": fps, "size": (size, size)}
     shown = [video.read(clip.path, start=clip.start, end=clip.end, **how) for clip in clips]
-    views = encode_views(model, name, np.stack(shown), [None] * len(clips), [clip.caption for clip in clips])
-    with torch.no_grad(), precision.autocast(model.device), model.at_work("text"):
-        ids, words = model.text.tokenize(views.prompts)
-        words = None if words is None else words.to(model.device)
-        return replace(views, context=model.text.encode(ids.to(model.device), words), words=words)
+    return encode_views(model, name, np.stack(shown), [None] * len(clips), [clip.caption for clip in clips])
 
 
 @torch.no_grad()
 def encode_views(
     model: VideoModel, name: str, frames: np.ndarray, masks: Sequence[np.ndarray | None], prompts: list[str]
 ) -> Views:
-    """Encode clips uint8 (n,f,H,W,3) once: latents, depth of each on its own, and where to look."""
+    """Encode clips uint8 (n,f,H,W,3) once. Where no mask (H,W) is given, what stands in front is seen by depth."""
     from storycli.depth import DepthEstimator
 
     estimator = DepthEstimator(name, str(model.device))
@@ -119,7 +141,11 @@ def encode_views(
     latents = torch.cat(latents).float().cpu()
     where = np.stack([near(d) if m is None else m[None] for d, m in zip(depth, masks, strict=True)])
     cells = F.adaptive_avg_pool2d(torch.from_numpy(where).float(), latents.shape[-2:])[:, None]
-    return Views(latents, torch.from_numpy(depth)[:, None], cells, prompts)
+    with precision.autocast(model.device), model.at_work("text"):
+        ids, words = model.text.tokenize([prompt.replace(f"{WORD} ", "") for prompt in prompts])
+        words = None if words is None else words.to(model.device)
+        context = model.text.encode(ids.to(model.device), words)
+    return Views(latents, torch.from_numpy(depth)[:, None], cells, prompts, context, words)
 
 
 def near(depth: np.ndarray) -> np.ndarray:

@@ -25,8 +25,9 @@ Tier = Annotated[Literal["core", "wide"], Option(help="How much of that world to
 Workers = Annotated[int, Option(min=1, metavar="N", help="Processes that draw scenes.")]
 Further = Annotated[bool, Option("--further", help="Train the built-in weights on, in place of new ones.")]
 Method = Literal[
-    "timeinv", "textual-inversion", "dreambooth", "custom-diffusion", "timeinv-alone", "low-rank", "custom-timeinv"
-]
+    "timeinv", "textual-inversion", "dreambooth", "custom-diffusion",
+    "timeinv-alone", "timeinv-attention", "low-rank", "custom-timeinv",
+]  # fmt: skip
 
 
 def train_character(

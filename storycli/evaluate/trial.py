@@ -35,7 +35,7 @@ from storycli.world.generator import World
 WORLD, CLASS_WORD = "the world itself", "class word alone"  # the ceiling, and the floor
 OURS = "timeinv"
 RIVALS = ("textual-inversion", "dreambooth", "custom-diffusion")
-TAKEN_APART = ("timeinv-alone", "low-rank", "custom-timeinv")
+TAKEN_APART = ("timeinv-alone", "timeinv-attention", "low-rank", "custom-timeinv")
 ANYONE = "animal"  # in queries: the retrieval network never heard the names of held-out characters
 SIZE = 128  # of what is learnt from, and played
 PICTURES = (
