@@ -1,8 +1,8 @@
 """Text encoders: prompts to the context that the video U-Net attends to.
 
-Both sizes offer the same four calls, so that textual inversion is written once:
+Both sizes offer the same calls, so that textual inversion is written once:
 
-    ids, mask = text.tokenize(prompts)
+    context, mask = text.read(prompts)
     ids, mask, where = text.tokenize_words(["a <new1> in the snow"], ["<new1>"])
     embeds = put(text.embed(ids), where["<new1>"], vector)
     context = text.encode(ids, mask, inputs_embeds=embeds)
@@ -90,6 +90,13 @@ class TextEncoder(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings (b, l, d) of token ids (b, l), before positions are added."""
         return self.model.get_input_embeddings()(ids)
+
+    def read(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        """The context (b, l, d) of prompts and the mask (b, l) of their words, or None, on the encoder's device."""
+        device = self.model.get_input_embeddings().weight.device
+        ids, mask = self.tokenize(prompts)
+        mask = mask if mask is None else mask.to(device)
+        return self.encode(ids.to(device), mask), mask
 
 
 class ClipText(TextEncoder):

@@ -79,8 +79,7 @@ def write_shard(
         video = rearrange(video, "b f h w c -> b c f h w").float() / 127.5 - 1
         with precision.autocast("cpu"):
             latents = encode(video)
-            ids, words = text.tokenize([s.caption for s in group])
-            context = text.encode(ids, words)
+            context, words = text.read([s.caption for s in group])
         mask = torch.from_numpy(np.stack([s.mask for s in group])).float()
         cells = F.adaptive_avg_pool2d(mask, latents.shape[-2:])
         parts.append(
@@ -89,7 +88,7 @@ def write_shard(
                 "depth": torch.from_numpy(np.stack([s.depth for s in group])),
                 "mask": (cells * 255).round().to(torch.uint8),
                 "context": context.half(),
-                "words": torch.ones_like(ids, dtype=torch.bool) if words is None else words,
+                "words": torch.ones(context.shape[:2], dtype=torch.bool) if words is None else words,
             }
         )
     write_tensors(path, {key: torch.cat([part[key] for part in parts]).contiguous() for key in parts[0]}, {})
@@ -180,8 +179,8 @@ def claim(folder: Path, content: object) -> None:
 
 def empty_context(text: TextEncoder) -> tuple[Tensor, Tensor]:
     """The encoded empty prompt, (l, d), and its word mask (l,)."""
-    ids, words = text.tokenize([""])
-    return text.encode(ids, words)[0], words[0]
+    context, words = text.read([""])
+    return context[0], words[0]
 
 
 def video_samples(

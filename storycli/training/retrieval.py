@@ -118,9 +118,8 @@ def embed(captions: Sequence[str], at_once: int = 100) -> Tensor:
     text = weights.load_minilm()
     vectors = []
     for start in range(0, len(captions), at_once):
-        ids, mask = text.tokenize(captions[start : start + at_once])
         with training("cpu"):
-            vectors.append(mean_pool(text.encode(ids, mask), mask).float())
+            vectors.append(mean_pool(*text.read(captions[start : start + at_once])).float())
     return torch.cat(vectors)
 
 
