@@ -107,8 +107,8 @@ def merged(unet: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name = f"{layer}.weight" if side == "up" else key
         weight = unet.get_parameter(name)
         if side == "up":
-            product = tensor.float().flatten(1) @ tensors[f"{layer}.down"].float().flatten(1)
-            changed[name] = weight + product.view(weight.shape).to(weight)
+            up, down = (each.to(weight.device).float().flatten(1) for each in (tensor, tensors[f"{layer}.down"]))
+            changed[name] = (weight.float() + (up @ down).view(weight.shape)).to(weight.dtype)
         else:
             changed[name] = tensor.to(weight)
     return changed

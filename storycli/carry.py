@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from storycli.characters.views import near
+from storycli.depth import near
 from storycli.inbetween import moved
 
 Array = np.ndarray

@@ -10,7 +10,7 @@ from storycli.errors import StoryError
 from storycli.story import Character, Story, Take
 
 CLIP_MB = 1.5  # the files of a plot of 16 frames at 512x512
-TRAINING_SECONDS = 110  # for a character that has only pictures, with the built-in model on two cores
+TRAINING_SECONDS = 50  # for a character that has only pictures, with the built-in model on two cores
 SLOW = 3  # times as long on cores that are not quick in bf16
 
 

@@ -6,6 +6,7 @@ changes are averaged over time, and one scale serves all frames.
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from models import weights
 from models.depth_net import DepthNetwork, estimate, scale_clip, scale_frames
 from models.depth_small import DepthSmall, DepthSmallConfig
 from models.precision import pick_device
+from models.steady import IN_FRONT
 from storycli import catalogue
 from storycli.errors import StoryError
 
@@ -23,6 +25,7 @@ AT_ONCE = 8  # frames through the network together
 CUT = 0.01  # of a clip's pixels at either end, which do not set its scale
 SAME_COLOUR = 0.04  # of the range of a colour; what changes by less is taken to stand still
 REACH = 2  # frames to either side that are averaged
+BEHIND = 0.25  # of a row, at least, is not what stands in front
 AROUND = 40  # what moves keeps this share of the picture's shorter side around it from being averaged
 
 
@@ -80,16 +83,38 @@ def load(name: str, path: Path | None = None) -> DepthNetwork:
     return weights.load(path, DepthSmall, DepthSmallConfig) if name == "storybook" else weights.load_depth(path)
 
 
-def steady(near: Tensor, pixels: Tensor) -> Tensor:
+def steady(depth: Tensor, pixels: Tensor) -> Tensor:
     """Depth (f, h, w) averaged over frames where the picture (f, 3, h, w) stands still, untouched near what moves."""
-    total, weight = near.clone(), torch.ones_like(near)
-    around = 2 * (min(near.shape[1:]) // AROUND) + 1
-    for apart in range(1, min(REACH, len(near) - 1) + 1):
+    total, weight = depth.clone(), torch.ones_like(depth)
+    around = 2 * (min(depth.shape[1:]) // AROUND) + 1
+    for apart in range(1, min(REACH, len(depth) - 1) + 1):
         change = (pixels[apart:] - pixels[:-apart]).abs().mean(1, keepdim=True) / 2
         change = F.max_pool2d(change, around, stride=1, padding=around // 2)[:, 0]
         share = torch.exp(-((change / SAME_COLOUR) ** 2))
-        total[:-apart] += share * near[apart:]
-        total[apart:] += share * near[:-apart]
+        total[:-apart] += share * depth[apart:]
+        total[apart:] += share * depth[:-apart]
         weight[:-apart] += share
         weight[apart:] += share
     return total / weight
+
+
+def near(depth: np.ndarray) -> np.ndarray:
+    """A rough mask of what stands before the ground and the scenery: depth (...,h,w) -> bool (...,h,w).
+
+    It stands before what is behind it in its row; up to three quarters of the row may be its own.
+    """
+    return depth > np.quantile(depth, BEHIND, axis=-1, keepdims=True) + IN_FRONT
+
+
+def figure(depth: np.ndarray) -> np.ndarray:
+    """What a picture is of, as bool (h,w), by its depth (h,w) in [0, 1]: of all that is near, what has the middle."""
+    height, width = depth.shape
+    mask = cv2.morphologyEx(np.uint8(near(depth)), cv2.MORPH_OPEN, np.ones((5, 5)))
+    # Rows that it fills have nothing behind it: they are its own if those above and below are.
+    reach = height // 6
+    mask = np.pad(mask, ((2 * reach, 2 * reach), (0, 0)))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((2 * reach + 1, 1)))[2 * reach : -2 * reach]
+    count, parts = cv2.connectedComponents(mask)
+    middle = np.outer(np.hanning(height), np.hanning(width))
+    weights = [middle[parts == part].sum() for part in range(1, count)]
+    return parts == 1 + np.argmax(weights) if weights else np.zeros(depth.shape, bool)

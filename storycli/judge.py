@@ -10,8 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from storycli.characters.views import near
-from storycli.depth import DepthEstimator
+from storycli.depth import DepthEstimator, near
 from storycli.library.encoder import Encoder
 from storycli.media.pictures import pictures, read
 

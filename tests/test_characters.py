@@ -20,7 +20,7 @@ from storycli.characters import personal, proof, views
 from storycli.characters.learn import train
 from storycli.characters.methods import METHODS, CharacterConfig, Pupil, personal_loss, trainable
 from storycli.characters.personal import load_character, networks_digest, ready
-from storycli.characters.views import ACTIONS, PLACES, near, picture_views, told
+from storycli.characters.views import ACTIONS, PLACES, picture_views, told
 from storycli.config import EXAMPLES
 from storycli.errors import StoryError
 from storycli.media import filmstrip
@@ -271,7 +271,7 @@ def test_where_nothing_stands_out_all_of_a_picture_is_the_character(tmp_path, mo
     hero, model = teddy(tmp_path / "teddy", count=1), load_model("storybook")
     seen = picture_views(model, "storybook", pictures(hero.dir), "bear", 128, 4, 0)
     assert (seen.mask.amin((1, 2, 3, 4)) == 0).all() and (seen.mask.amax((1, 2, 3, 4)) > 0.5).all()
-    monkeypatch.setattr(views, "near", lambda depth: np.zeros(depth.shape, bool))
+    monkeypatch.setattr(views, "figure", lambda depth: np.zeros(depth.shape, bool))
     seen = picture_views(model, "storybook", pictures(hero.dir), "bear", 128, 4, 0)
     assert (seen.mask == 1).all()
 
@@ -290,11 +290,3 @@ def test_around_the_character_the_network_is_held_to_what_it_drew_before(tmp_pat
         assert all(torch.equal(pupil.before[name], value) for name, value in pupil.learnt.items())
     finally:
         remove_branches(model.unet, pupil.branches)
-
-
-def test_near_is_what_stands_before_its_row():
-    depth = np.tile(np.linspace(0, 1, 8, dtype=np.float32)[:, None], (1, 8))
-    depth[2:5, 3:5] += 0.2
-    mask = near(depth)
-    assert mask[2:5, 3:5].all() and mask.sum() == 6
-    assert torch.from_numpy(mask).dtype == torch.bool

@@ -8,7 +8,7 @@ from models import weights
 from models.depth_net import DptHybrid
 from models.depth_small import DepthSmall, DepthSmallConfig
 from storycli import depth
-from storycli.depth import DepthEstimator
+from storycli.depth import DepthEstimator, figure, near
 from storycli.errors import StoryError
 from storycli.training import depth as train_depth
 from storycli.training import fit, scenes
@@ -222,3 +222,32 @@ def test_a_stopped_training_goes_on_to_the_same_network(tmp_path):
     torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
     with pytest.raises(StoryError, match="other settings"):
         fit.fit(network(), loss, replace(settings, seed=1), checkpoint=tmp_path / "stopped", every=0)
+
+
+@pytest.mark.parametrize("wide", [16, 28, 44])
+def test_a_figure_is_found_whether_it_is_small_or_fills_most_of_the_picture(wide):
+    depth = np.tile(np.linspace(0.1, 0.5, 64, dtype=np.float32)[:, None], (1, 64))
+    expected = np.zeros((64, 64), bool)
+    expected[8:, 32 - wide // 2 : 32 + wide // 2] = True
+    depth[expected] += 0.3
+    depth[2:8, :8] += 0.3  # something else that stands out
+    assert np.array_equal(figure(depth), expected)
+
+
+def test_rows_that_a_figure_fills_are_its_own():
+    depth = np.full((64, 64), 0.2, np.float32)
+    depth[10:, 20:44] = 0.8
+    depth[30:40] = 0.8
+    assert figure(depth)[10:, 20:44].all() and not figure(depth)[:10].any()
+
+
+def test_a_flat_picture_has_no_figure():
+    assert not figure(np.full((64, 64), 0.5, np.float32)).any()
+
+
+def test_near_is_what_stands_before_its_row():
+    depth = np.tile(np.linspace(0, 1, 8, dtype=np.float32)[:, None], (1, 8))
+    depth[2:5, 3:5] += 0.2
+    mask = near(depth)
+    assert mask[2:5, 3:5].all() and mask.sum() == 6
+    assert torch.from_numpy(mask).dtype == torch.bool

@@ -24,6 +24,7 @@ from storycli.characters.learn import train
 from storycli.characters.methods import CharacterConfig, Pupil, config_for, personal_loss
 from storycli.characters.personal import load_character, ready
 from storycli.characters.views import Views, encode_views
+from storycli.depth import DepthEstimator
 from storycli.errors import StoryError
 from storycli.media import video
 from storycli.render import Renderer, load_model, sample, to_frames
@@ -281,17 +282,11 @@ def learner(model, exact):
         branch.layer.requires_grad_(False)
     # Twice as wide as high: attention to a single token, as in the middle of a 64x64 clip, teaches queries nothing.
     latents, depths = golden.randn(1, 2, 4, 1, 8, 16), depth(2)[0, 0][:, None, None]
-    prompts, plain = ["a <new1> teddy bear", "the <new1> teddy bear"], told(model, "a teddy bear", "the teddy bear")
-    views = Views(latents, depths, torch.ones(2, 1, 1, 8, 16), prompts, *plain)
+    prompts, plain = ["a <new1> teddy bear", "the <new1> teddy bear"], ["a teddy bear", "the teddy bear"]
+    views = Views(latents, depths, torch.ones(2, 1, 1, 8, 16), prompts, *model.text.read(plain))
     yield pupil, views
     remove_branches(model.unet, pupil.branches)
     model.unet.checkpointing = False
-
-
-def told(model, *prompts):
-    """Their context and the mask of their words."""
-    ids, words = model.text.tokenize(list(prompts))
-    return model.text.encode(ids, words), words
 
 
 def learn(model, pupil, views, others=None):
@@ -343,7 +338,7 @@ def test_a_picture_is_a_still_clip_with_its_own_still_depth(model, learner, monk
         getattr(model, part).register_forward_pre_hook(watch(part), with_kwargs=True) for part in ("structure", "unet")
     ]
     monkeypatch.setattr(personalise, "clip_noise", lambda shape, *_: torch.zeros(shape))
-    dog, words = told(model, "a dog")
+    dog, words = model.text.read(["a dog"])
     others = Views(golden.randn(2, 1, 4, 4, 8, 16), depth(4), torch.ones(1, 1, 4, 8, 16), ["a dog"], dog, words)
     learn(model, pupil, views, others)
     for hook in hooks:
@@ -378,7 +373,7 @@ def test_the_word_starts_as_the_mean_of_its_class_word(model):
 
 def test_clips_are_encoded_as_clips_with_one_depth_scale(model):
     frames = library.moving(1, 3, (64, 64))
-    views = encode_views(model, "lvdm", frames[None], [None], ["a dog"])
+    views = encode_views(model, DepthEstimator("lvdm", "cpu"), frames[None], ["a dog"])
     assert views.latents.shape == (1, 4, 3, 8, 8)
     assert views.depth.shape == (1, 1, 3, 64, 64)
     assert views.mask.shape == (1, 1, 3, 8, 8)

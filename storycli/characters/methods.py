@@ -60,9 +60,9 @@ LOW_RANK = {
     "paper": Rates(word=1e-4, text=1e-4, rest=1e-4),
 }
 ATTENTION = LOW_RANK | {"rates": Rates(word=5e-3, text=1e-3, rest=1e-4)}
-CUSTOM = {"weights": "text", "rates": Rates(word=5e-3, text=3e-4), "paper": Rates(word=1e-5, text=1e-5)}
+CUSTOM = {"weights": "text", "rates": Rates(word=5e-3, text=1e-3), "paper": Rates(word=1e-5, text=1e-5)}
 WORD_ONLY = {"rates": Rates(word=5e-3), "paper": Rates(word=1e-4)}
-EVERYTHING = {"weights": "all", "rates": Rates(0, 1e-4, 1e-4, 1e-4), "paper": Rates(0, 1e-5, 1e-5, 1e-5)}
+EVERYTHING = {"weights": "all", "rates": Rates(0, 2e-4, 2e-4, 2e-4), "paper": Rates(0, 1e-5, 1e-5, 1e-5)}
 METHODS = {
     "timeinv": Method(varies=True, **LOW_RANK),  # the paper's
     "textual-inversion": Method(**WORD_ONLY),  # Gal et al. 2022

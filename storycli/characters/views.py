@@ -12,10 +12,10 @@ from einops import rearrange
 from torch import Tensor
 
 from models import precision
-from models.steady import IN_FRONT
 from models.video_model import VideoModel
 from storycli import catalogue
 from storycli.config import library_folder
+from storycli.depth import DepthEstimator, figure, near
 from storycli.media.pictures import read
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,12 @@ log = logging.getLogger(__name__)
 WORD = "<new1>"
 LEAST = 0.02  # of a picture that a character has to fill
 SOMEWHERE = 0.6  # of all prompts say what it does, or where
+LYING = 0.12  # of all views are laid on a side
 ACTIONS = (
     "walking", "running", "sitting", "standing", "jumping", "dancing", "swimming", "eating", "reading a book",
     "holding something", "playing the guitar", "coming closer",
 )  # fmt: skip
+LAID = ("sleeping", "lying down", "asleep")
 PLACES = (
     "in a park", "at the beach", "in a kitchen", "in a garden", "in a room", "in the snow", "in the forest",
     "in the city", "in the mountains", "under water", "on a stage", "at night",
@@ -59,7 +61,7 @@ class Views:
 def picture_views(
     model: VideoModel, name: str, paths: Sequence, class_word: str, size: int, each: int, seed: int
 ) -> Views:
-    """``each`` views of every picture: mirrored, moved, nearer and farther, with a prompt that says so if it shows.
+    """``each`` views of every picture: mirrored, moved, tilted, nearer and farther, with a prompt that says what shows.
 
     Most prompts go on with something that the character might be doing somewhere, true or not: stories are told in such
     sentences, and a network that knows it from its name alone would draw it there as any other of its kind. Where
@@ -68,23 +70,23 @@ def picture_views(
     rng = np.random.default_rng(seed)
     style = "storybook picture" if name == "storybook" else "photo"
     frames, masks, prompts = [], [], []
+    estimator = DepthEstimator(name, str(model.device))
     for path in paths:
         pixels, opacity = read(path, size)
+        shape = figure(estimator.estimate(pixels[None])[0]) if opacity is None else opacity
         for _ in range(each):
-            zoom = rng.uniform(0.7, 1.35)
-            shift = rng.uniform(-0.08, 0.08, 2) * size
-            mirror = -1.0 if rng.random() < 0.5 else 1.0
-            turn = np.float32(
-                [
-                    [mirror * zoom, 0, size / 2 * (1 - mirror * zoom) + shift[0]],
-                    [0, zoom, size / 2 * (1 - zoom) + shift[1]],
-                ]
-            )
+            zoom = rng.uniform(0.5, 1.35)
+            lies = rng.random() < LYING
+            tilt = rng.choice([-1, 1]) * rng.uniform(60, 90) if lies else rng.normal(0, 8)
+            turn = cv2.getRotationMatrix2D((size / 2, size / 2), tilt, zoom)
+            turn[:, 2] += rng.uniform(-0.1, 0.1, 2) * size
+            if rng.random() < 0.5:
+                turn[0] = [0, 0, size] - turn[0]  # mirrored
             frames.append(cv2.warpAffine(pixels, turn, (size, size), borderMode=cv2.BORDER_REPLICATE))
-            masks.append(None if opacity is None else cv2.warpAffine(opacity, turn, (size, size)))
-            somewhere = elsewhere(rng, style) if rng.random() < SOMEWHERE else ""
+            masks.append(cv2.warpAffine(np.float32(shape), turn, (size, size))[None])
+            somewhere = elsewhere(rng, style, LAID if lies else ACTIONS) if lies or rng.random() < SOMEWHERE else ""
             prompts.append(told(rng, zoom, class_word, style) + somewhere)
-    views = encode_views(model, name, np.stack(frames)[:, None], masks, prompts)
+    views = encode_views(model, estimator, np.stack(frames)[:, None], prompts, np.stack(masks))
     shows = views.mask.mean((1, 2, 3, 4), keepdim=True) > LEAST
     return replace(views, mask=torch.where(shows, views.mask, 1.0))
 
@@ -99,9 +101,9 @@ def told(rng: np.random.Generator, zoom: float, class_word: str, style: str) -> 
     return rng.choice([f"a {hero}", f"the {hero}", f"a picture of a {hero}", f"a {style} of a {hero}"])
 
 
-def elsewhere(rng: np.random.Generator, style: str) -> str:
+def elsewhere(rng: np.random.Generator, style: str, actions: Sequence[str] = ACTIONS) -> str:
     """What somebody might be doing, where, or both: the end of a prompt."""
-    doing, where = f" {rng.choice(ACTIONS)}", f" {rng.choice(PLACES)}"
+    doing, where = f" {rng.choice(actions)}", f" {rng.choice(PLACES)}"
     words = rng.choice([doing, where, doing + where, doing + where])
     return words + (", storybook style" if style == "storybook picture" and rng.random() < 0.5 else "")
 
@@ -123,31 +125,26 @@ def class_views(model: VideoModel, name: str, class_word: str, size: int, frames
     fps = catalogue.named(name).fps if frames > 1 else None
     how = {"num_frames": frames, "fps": fps, "size": (size, size)}
     shown = [video.read(clip.path, start=clip.start, end=clip.end, **how) for clip in clips]
-    return encode_views(model, name, np.stack(shown), [None] * len(clips), [clip.caption for clip in clips])
+    estimator = DepthEstimator(name, str(model.device))
+    return encode_views(model, estimator, np.stack(shown), [clip.caption for clip in clips])
 
 
 @torch.no_grad()
 def encode_views(
-    model: VideoModel, name: str, frames: np.ndarray, masks: Sequence[np.ndarray | None], prompts: list[str]
+    model: VideoModel,
+    estimator: DepthEstimator,
+    frames: np.ndarray,
+    prompts: list[str],
+    masks: np.ndarray | None = None,
 ) -> Views:
-    """Encode clips uint8 (n,f,H,W,3) once. Where no mask (H,W) is given, what stands in front is seen by depth."""
-    from storycli.depth import DepthEstimator
-
-    estimator = DepthEstimator(name, str(model.device))
+    """Encode clips uint8 (n,f,H,W,3) once. Without masks (n,f,H,W) in [0, 1], what stands in front is told by depth."""
     depth = np.stack([estimator.estimate(clip) for clip in frames])
     video = rearrange(torch.from_numpy(frames), "n f h w c -> n c f h w")
     with precision.autocast(model.device), model.at_work("autoencoder"):
         latents = [model.autoencoder_encode(some.to(model.device).float() / 127.5 - 1) for some in video.split(16)]
     latents = torch.cat(latents).float().cpu()
-    where = np.stack([near(d) if m is None else m[None] for d, m in zip(depth, masks, strict=True)])
-    cells = F.adaptive_avg_pool2d(torch.from_numpy(where).float(), latents.shape[-2:])[:, None]
+    where = torch.from_numpy(near(depth) if masks is None else masks).float()
+    cells = F.adaptive_avg_pool2d(where, latents.shape[-2:])[:, None]
     with precision.autocast(model.device), model.at_work("text"):
-        ids, words = model.text.tokenize([prompt.replace(f"{WORD} ", "") for prompt in prompts])
-        words = None if words is None else words.to(model.device)
-        context = model.text.encode(ids.to(model.device), words)
+        context, words = model.text.read([prompt.replace(f"{WORD} ", "") for prompt in prompts])
     return Views(latents, torch.from_numpy(depth)[:, None], cells, prompts, context, words)
-
-
-def near(depth: np.ndarray) -> np.ndarray:
-    """A rough mask of what stands before the ground and the scenery: depth (...,h,w) -> bool (...,h,w)."""
-    return depth > np.median(depth, axis=-1, keepdims=True) + IN_FRONT
