@@ -64,13 +64,13 @@ CUSTOM = {"weights": "text", "rates": Rates(word=5e-3, text=1e-3), "paper": Rate
 WORD_ONLY = {"rates": Rates(word=5e-3), "paper": Rates(word=1e-4)}
 EVERYTHING = {"weights": "all", "rates": Rates(0, 2e-4, 2e-4, 2e-4), "paper": Rates(0, 1e-5, 1e-5, 1e-5)}
 METHODS = {
-    "timeinv": Method(varies=True, **LOW_RANK),  # the paper's
+    "timeinv": Method(varies=True, **LOW_RANK),  # the paper's, and branches on convolutions
     "textual-inversion": Method(**WORD_ONLY),  # Gal et al. 2022
     "dreambooth": Method(**EVERYTHING),  # Ruiz et al. 2023: a fixed word
     "custom-diffusion": Method(**CUSTOM),  # Kumari et al. 2023
     # Taken apart, as in the paper's ablation and its Fig. 8:
     "timeinv-alone": Method(varies=True, **WORD_ONLY),
-    "timeinv-attention": Method(varies=True, **ATTENTION),  # to the letter of the paper
+    "timeinv-attention": Method(varies=True, **ATTENTION),  # the paper's to the letter
     "low-rank": Method(**LOW_RANK),
     "custom-timeinv": Method(varies=True, **CUSTOM),
 }

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -74,6 +74,8 @@ def picture_views(
     for path in paths:
         pixels, opacity = read(path, size)
         shape = figure(estimator.estimate(pixels[None])[0]) if opacity is None else opacity
+        if shape.mean() < LEAST:
+            shape = np.ones(shape.shape)
         for _ in range(each):
             zoom = rng.uniform(0.5, 1.35)
             lies = rng.random() < LYING
@@ -86,9 +88,7 @@ def picture_views(
             masks.append(cv2.warpAffine(np.float32(shape), turn, (size, size))[None])
             somewhere = elsewhere(rng, style, LAID if lies else ACTIONS) if lies or rng.random() < SOMEWHERE else ""
             prompts.append(told(rng, zoom, class_word, style) + somewhere)
-    views = encode_views(model, estimator, np.stack(frames)[:, None], prompts, np.stack(masks))
-    shows = views.mask.mean((1, 2, 3, 4), keepdim=True) > LEAST
-    return replace(views, mask=torch.where(shows, views.mask, 1.0))
+    return encode_views(model, estimator, np.stack(frames)[:, None], prompts, np.stack(masks))
 
 
 def told(rng: np.random.Generator, zoom: float, class_word: str, style: str) -> str:
