@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.layers import Attention
-from models.personal import PROJECTIONS, convolutions, merged, projections, replace_module
+from models.personal import PROJECTIONS, convolutions, merged, parameter_of, projections, replace_module
 from models.steady import IN_FRONT
 
 ROUNDS = 3  # of Lloyd's algorithm in every frame
@@ -129,7 +129,7 @@ def confined(unet: nn.Module, cast: Sequence[Mapping[str, Tensor]], regions: Reg
 def confinable(unet: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
     """Whether a character changes only what branches can, and not, as DreamBooth does, all of a U-Net."""
     layers = projections(unet) + convolutions(unet)
-    return merged(unet, tensors).keys() <= {f"{name}.weight" for name in layers}
+    return set(map(parameter_of, tensors)) <= {f"{name}.weight" for name in layers}
 
 
 def standing_apart(depth: Tensor, count: int, cells: tuple[int, int]) -> Tensor:

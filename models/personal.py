@@ -93,6 +93,12 @@ def branch_tensors(branches: Mapping[str, LowRank]) -> dict[str, Tensor]:
     }
 
 
+def parameter_of(key: str) -> str:
+    """The parameter of a U-Net that a character's tensor changes: ``layer.weight`` for both sides of a branch."""
+    layer, _, side = key.rpartition(".")
+    return f"{layer}.weight" if side in ("up", "down") else key
+
+
 @torch.no_grad()
 def merged(unet: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a U-Net that a character's tensors change, as they are then, by parameter.
@@ -104,7 +110,7 @@ def merged(unet: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         layer, _, side = key.rpartition(".")
         if side == "down":
             continue
-        name = f"{layer}.weight" if side == "up" else key
+        name = parameter_of(key)
         weight = unet.get_parameter(name)
         if side == "up":
             up, down = (each.to(weight.device).float().flatten(1) for each in (tensor, tensors[f"{layer}.down"]))

@@ -48,8 +48,8 @@ class DepthEstimator:
     def estimate(self, frames: np.ndarray) -> np.ndarray:
         """Frames uint8 (f, h, w, 3) -> float32 (f, h, w) in [0, 1], 1 = near, on one scale for all frames."""
         pixels = self._pixels(frames)
-        near = steady(torch.cat([self._inverse_depth(part) for part in pixels.split(AT_ONCE)]), pixels)
-        return scale_clip(near[None, None], CUT)[0, 0].cpu().numpy()
+        depth = steady(torch.cat([self._inverse_depth(part) for part in pixels.split(AT_ONCE)]), pixels)
+        return scale_clip(depth[None, None], CUT)[0, 0].cpu().numpy()
 
     @torch.inference_mode()
     def estimate_each(self, frames: np.ndarray) -> np.ndarray:

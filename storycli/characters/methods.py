@@ -59,7 +59,7 @@ LOW_RANK = {
     "rates": Rates(word=5e-3, text=1e-3, rest=1e-4, convolutions=3e-3),
     "paper": Rates(word=1e-4, text=1e-4, rest=1e-4),
 }
-ATTENTION = LOW_RANK | {"rates": Rates(word=5e-3, text=1e-3, rest=1e-4)}
+ATTENTION = LOW_RANK | {"rates": LOW_RANK["rates"]._replace(convolutions=0)}
 CUSTOM = {"weights": "text", "rates": Rates(word=5e-3, text=1e-3), "paper": Rates(word=1e-5, text=1e-5)}
 WORD_ONLY = {"rates": Rates(word=5e-3), "paper": Rates(word=1e-4)}
 EVERYTHING = {"weights": "all", "rates": Rates(0, 2e-4, 2e-4, 2e-4), "paper": Rates(0, 1e-5, 1e-5, 1e-5)}
@@ -148,12 +148,14 @@ class Pupil:
         learnt = trainable(model.unet, method.weights)
         if config.shared and rows > 1:
             word.table.register_hook(lambda gradient: gradient + gradient.sum(0))
-        groups = Rates([word.table], [], [], [])
+        groups = {kind: [] for kind in Rates._fields} | {"word": [word.table]}
         drawing = tuple(convolutions(model.unet))
         for name, parameter in learnt.items():
             kind = "text" if ".attn2." in name else "convolutions" if name.startswith(drawing) else "rest"
-            getattr(groups, kind).append(parameter)
-        optimizer = torch.optim.AdamW([{"params": group} for group in groups], betas=(0.9, 0.99), weight_decay=0)
+            groups[kind].append(parameter)
+        optimizer = torch.optim.AdamW(
+            [{"params": group} for group in groups.values()], betas=(0.9, 0.99), weight_decay=0
+        )
         before = {name: parameter.detach().clone() for name, parameter in learnt.items()}
         return cls(word=word, learnt=learnt, before=before, branches=branches, optimizer=optimizer)
 
