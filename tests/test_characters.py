@@ -276,6 +276,19 @@ def test_where_nothing_stands_out_all_of_a_picture_is_the_character(tmp_path, mo
     assert (seen.mask[..., 6:10, 6:10] == 1).all()
 
 
+def test_what_is_cut_out_turns_and_moves_with_its_picture(tmp_path, monkeypatch):
+    picture = np.zeros((128, 128, 4), np.uint8)
+    picture[50:110, 30:60] = picture[50:70, 60:90] = (200, 0, 0, 255)  # an L, and around it nothing, which is white
+    Image.fromarray(picture).save(tmp_path / "l.png")
+    monkeypatch.setattr(views, "encode_views", lambda model, estimator, frames, prompts, masks: (frames, masks))
+    frames, masks = picture_views(load_model("storybook"), "storybook", pictures(tmp_path), "letter", 128, 40, 0)
+    red = frames[..., 1] < 128
+    assert ((masks > 0.5) == red).mean() > 0.995
+    assert len({mask.tobytes() for mask in masks}) == 40
+    share = red.mean((1, 2, 3))
+    assert share.max() > 3 * share.min() > 0
+
+
 def test_around_the_character_the_network_is_held_to_what_it_drew_before(tmp_path):
     """So pictures whose backgrounds differ teach the same, as far as noise does not show them."""
     hero, model = teddy(tmp_path / "teddy", count=1), load_model("storybook")
