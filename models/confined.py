@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from models.layers import Attention
 from models.personal import PROJECTIONS, convolutions, merged, parameter_of, projections, replace_module
-from models.steady import IN_FRONT
+from models.steady import BEHIND, IN_FRONT
 
 ROUNDS = 3  # of Lloyd's algorithm in every frame
 PULL = 0.5  # of a frame on where a character was in the one before
@@ -135,11 +135,11 @@ def confinable(unet: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
 def standing_apart(depth: Tensor, count: int, cells: tuple[int, int]) -> Tensor:
     """Shares (count, f, h, w) of figures that stand side by side, from left to right; they sum to 1.
 
-    depth (1,1,f,H,W) in [0, 1]. What stands before the middle of its row is divided among ``count`` centres, which
+    depth (1,1,f,H,W) in [0, 1]. What stands before the rest of its row is divided among ``count`` centres, which
     follow it from frame to frame; every column of cells belongs to the nearest centre.
     """
     frames = depth[0, 0]
-    before = (frames - frames.median(dim=-1, keepdim=True).values - IN_FRONT).clamp(min=0)
+    before = (frames - frames.quantile(BEHIND, dim=-1, keepdim=True) - IN_FRONT).clamp(min=0)
     mass = F.adaptive_avg_pool2d(before, cells).sum(1) + 1e-6  # (f, w)
     x = torch.arange(cells[1], device=depth.device) + 0.5
     reached = mass.sum(0).cumsum(0) / mass.sum()

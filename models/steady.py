@@ -12,7 +12,8 @@ from models.sampler import Denoise
 from models.schedule import eps_from_x0, x0_from_eps
 
 REACH = 9  # cells; what stands in front moves as a whole, so its middle moves when its edge does
-IN_FRONT = 0.06  # of depth above the middle of its row
+IN_FRONT = 0.06  # of depth above what is behind it in its row
+BEHIND = 0.25  # of a row, at least, is not what stands in front
 
 
 def steady_weights(depth: Tensor, cells: tuple[int, int], tolerance: float) -> Tensor:

@@ -17,7 +17,7 @@ from models import weights
 from models.depth_net import DepthNetwork, estimate, scale_clip, scale_frames
 from models.depth_small import DepthSmall, DepthSmallConfig
 from models.precision import pick_device
-from models.steady import IN_FRONT
+from models.steady import BEHIND, IN_FRONT
 from storycli import catalogue
 from storycli.errors import StoryError
 
@@ -25,7 +25,6 @@ AT_ONCE = 8  # frames through the network together
 CUT = 0.01  # of a clip's pixels at either end, which do not set its scale
 SAME_COLOUR = 0.04  # of the range of a colour; what changes by less is taken to stand still
 REACH = 2  # frames to either side that are averaged
-BEHIND = 0.25  # of a row, at least, is not what stands in front
 AROUND = 40  # what moves keeps this share of the picture's shorter side around it from being averaged
 
 

@@ -55,8 +55,9 @@ def render(
         clips = stages.choose(story.plots, found, earlier or {})
 
     def shoot(at: str, plot: Plot, take: Take, candidates: tuple[Candidate, ...], clip: Clip) -> Shot:
-        depth = do(stages.depth, clip, take.frames, take.fps, take.size, model, depth_network, at=at, **how)
         cast = stages.cast_of(plot, heroes)
+        seen = clip, take.frames, take.fps, take.size, model, depth_network, len(cast)
+        depth = do(stages.depth, *seen, at=at, **how)
         video = do(stages.render, plot.prompt, depth, cast, take, model, at=at, compile=settings.compile, **how)
         return Shot(plot=plot, candidates=candidates, reference=clip, depth=depth, video=video, take=take)
 

@@ -148,18 +148,23 @@ def depth(
     size: tuple[int, int],
     model: Model,
     network: DepthNetwork,
+    heroes: int = 1,
     *,
     into: Path,
     device: str = "auto",
 ) -> Path:
-    """The motion and layout of a clip: ``depth.npy``, float32 (f, h, w) in [0, 1], 1 = near; and videos."""
+    """The motion and layout of a clip: ``depth.npy``, float32 (f, h, w) in [0, 1], 1 = near; and videos.
+
+    Several ``heroes`` find a figure each, made from one where the clip shows no more.
+    """
     import numpy as np
 
+    from storycli.company import in_company
     from storycli.media import video
 
     sampled = size[0] // model.upscale, size[1] // model.upscale
     pixels = video.read(clip.path, start=clip.start, end=clip.end, num_frames=frames, fps=fps, size=sampled)
-    near = _estimator(network.name, device).estimate(pixels)
+    near = in_company(_estimator(network.name, device).estimate(pixels), heroes)
     np.save(into / "depth.npy", near)
     video.write(into / "reference.mp4", pixels, fps)
     video.write(into / "depth.mp4", np.repeat(np.uint8(near * 255)[..., None], 3, axis=-1), fps)

@@ -111,13 +111,13 @@ def test_afterwards_the_network_is_what_it_was(unet):
     assert all(torch.equal(before[key], value) for key, value in unet.state_dict().items())
 
 
-def figures(*lefts, frames=3, shift=0):
-    """Depth with figures 12 pixels wide before flat ground, which all move by ``shift`` pixels a frame."""
+def figures(*lefts, frames=3, shift=0, width=12):
+    """Depth with figures before flat ground, which all move by ``shift`` pixels a frame."""
     depth = torch.full((1, 1, frames, 64, 64), 0.3)
     for frame in range(frames):
         for left in lefts:
             start = left + shift * frame
-            depth[0, 0, frame, 20:60, start : start + 12] = 0.9
+            depth[0, 0, frame, 20:60, start : start + width] = 0.9
     return depth
 
 
@@ -132,6 +132,11 @@ def test_regions_follow_their_figures():
     borders = (shares[0] > 0.5).sum(-1)[:, 0]  # of columns that belong to the first
     assert borders[0] in (2, 3) and borders[-1] in (5, 6)
     assert (borders.diff() >= 0).all()
+
+
+def test_figures_that_fill_most_of_the_picture_share_it_where_they_meet():
+    shares = standing_apart(figures(0, 21, width=20), 2, CELLS)
+    assert (shares[0, 0, 0] > 0.5).sum() == 3
 
 
 def test_three_figures_have_three_regions():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from studio import MODEL, PLACES
 
-from storycli import catalogue, pipeline, plots, stages
+from storycli import catalogue, company, pipeline, plots, stages
 from storycli.config import Settings
 from storycli.errors import StoryError
 from storycli.media import video
-from storycli.story import Candidate, Clip, Plot, Story
+from storycli.story import Candidate, Character, Clip, Plot, Story
 
 
 @pytest.fixture
@@ -148,9 +148,16 @@ def test_only_characters_that_a_prompt_marks_play_in_its_clip(teddy):
     assert stages.cast_of(plot("x", prompt="a wolf runs"), heroes) == {}
 
 
-def test_a_character_is_trained_once_and_found_again(walk, studio, teddy):
-    from storycli.story import Character
+def test_a_guide_has_a_figure_for_each_hero_of_its_plot(walk, teddy, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(company, "in_company", lambda depth, heroes: wanted.append(heroes) or depth)
+    heroes = tuple(Character(name=name, dir=teddy) for name in ("teddy", "cub"))
+    plots = plot("x", prompt="{teddy} and {cub} swim"), plot("y", prompt="{cub} swims"), plot("z", prompt="the sea")
+    pipeline.render(story(*plots, characters=heroes), Settings(), walk)
+    assert wanted == [2, 1, 0]
 
+
+def test_a_character_is_trained_once_and_found_again(walk, studio, teddy):
     hero = Character(name="teddy", dir=teddy)
     board = story(plot("x", prompt="{teddy} swims"), characters=(hero,))
     pipeline.render(board, Settings(), walk)
