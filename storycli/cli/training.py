@@ -1,4 +1,4 @@
-"""``train-character``, ``train-base``, ``train-structure``: the paper's training, its last stage first."""
+"""``train-character``, ``train-base``, ``train-structure``: the paper's training, its last stage first; the decoder."""
 
 from dataclasses import asdict
 from functools import partial
@@ -136,6 +136,35 @@ def train_structure(further: Further = False, *, training) -> None:
     it was. Without VIDEOS it learns from scenes of the storybook world.
     """
     _train("structure", 0, further, **training)
+
+
+def train_decoder(
+    output: Output = Path("training"),
+    pictures: Annotated[int, Option(min=128, metavar="N", help="Scenes to redraw, and to learn from.")] = 3072,
+    seed: Seed = 0,
+    assets: Assets = None,
+    workers: Workers = 1,
+    device: Device = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the decoder of the built-in model on what its U-Net draws, against a critic.
+
+    Latents, and so the U-Net and all characters, stay as they are. A run that was stopped goes on where it was.
+    """
+    from dataclasses import replace
+
+    from storycli import config, processes
+    from storycli.training import decoder
+
+    settings = config.load({"device": device})
+    screen.quiet = screen.quiet or not processes.first()
+    with screen.progress() as report:
+        how = dict(workers=workers, device=settings.device, report=lambda what, n, of: report(what, "", n, of))
+        wishes = dict(settings=replace(decoder.SETTINGS, seed=seed), pictures=pictures)
+        path = decoder.train(assets, output, **wishes, **how)
+    if processes.first():
+        answer(str(path))
 
 
 def _train(

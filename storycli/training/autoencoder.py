@@ -84,12 +84,17 @@ def codec_loss(network: StorybookAutoencoder, pixels: Tensor, mask: Tensor, rng:
         z = network.raw_latents(pixels).float()
         noise = torch.from_numpy(rng.standard_normal(z.shape, np.float32))
         decoded = network.pixels(z + LATENT_NOISE * noise).float()
+    far_out = F.relu(z.abs() - 3.5).mean()  # keep latents where noise will be added
+    return difference(decoded, pixels, mask) + 1e-3 * far_out
+
+
+def difference(decoded: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
+    """The mean difference of images (n, 3, H, W) in colours and edges, more so under masks (n, 1, H, W)."""
     weight = 1 + (FOREGROUND - 1) * mask
     weight = weight / weight.mean()
     error = decoded - pixels
     edges = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
-    far_out = F.relu(z.abs() - 3.5).mean()  # keep latents where noise will be added
-    return (weight * (error.abs() + error.square())).mean() + edges / 2 + 1e-3 * far_out
+    return (weight * (error.abs() + error.square())).mean() + edges / 2
 
 
 @torch.no_grad()
