@@ -147,6 +147,10 @@ def test_training_an_upscaler_betters_bicubic_and_saves_what_it_learnt(
         before, after = ((network(small) - high).abs().mean() for network in (Upscaler(sizes), trained))
     assert after < 0.85 * before
     assert load(out, Upscaler, UpscalerConfig).config == sizes
+    still = FitSettings(samples=8, batch_size=4, learning_rate=0.0)
+    again = train_upscaler.train(tmp_path, StorybookAutoencoder(SMALL), tmp_path / "v", settings=still, start=out)
+    with torch.no_grad():
+        torch.testing.assert_close(again(small), trained(small), atol=0.01, rtol=0)  # half precision
     assert not list(tmp_path.glob("*.ckpt"))
 
 

@@ -141,6 +141,7 @@ def train_structure(further: Further = False, *, training) -> None:
 def train_decoder(
     output: Output = Path("training"),
     pictures: Annotated[int, Option(min=128, metavar="N", help="Scenes to redraw, and to learn from.")] = 3072,
+    crops: Annotated[int, Option(min=1, metavar="N", help="Parts of them to see.")] = 30_000,
     seed: Seed = 0,
     assets: Assets = None,
     workers: Workers = 1,
@@ -148,23 +149,34 @@ def train_decoder(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train the decoder of the built-in model on what its U-Net draws, against a critic.
+    """Train the decoder of the built-in model on what its U-Net draws, against a critic; then the upscaler.
 
     Latents, and so the U-Net and all characters, stay as they are. A run that was stopped goes on where it was.
     """
     from dataclasses import replace
 
-    from storycli import config, processes
-    from storycli.training import decoder
+    from models.weights import load_autoencoder
+    from storycli import catalogue, config, processes
+    from storycli.training import decoder, upscaler
+    from storycli.world.sprites import assets_in
 
     settings = config.load({"device": device})
     screen.quiet = screen.quiet or not processes.first()
+    larger = output / "upscaler.safetensors"
     with screen.progress() as report:
         how = dict(workers=workers, device=settings.device, report=lambda what, n, of: report(what, "", n, of))
-        wishes = dict(settings=replace(decoder.SETTINGS, seed=seed), pictures=pictures)
+        wishes = dict(settings=replace(decoder.SETTINGS, samples=crops, seed=seed), pictures=pictures)
         path = decoder.train(assets, output, **wishes, **how)
-    if processes.first():
-        answer(str(path))
+        if processes.first():
+            upscaler.train(
+                assets_in(output, assets),
+                load_autoencoder(path),
+                larger,
+                settings=replace(upscaler.FURTHER, seed=seed),
+                start=catalogue.BUILT_IN / "storybook-upscaler.safetensors",
+                progress=lambda n, of, _: report("upscaler", "", n, of),
+            )
+            answer(f"{path}\n{larger}")
 
 
 def _train(

@@ -1,6 +1,7 @@
 """Training the storybook upscaler: decoded 128-pixel frames to renders of the same scenes at 512."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.autoencoder import StorybookAutoencoder
+from models.precision import autocast
 from models.precision import training as fast
 from models.upscaler import Upscaler, UpscalerConfig
-from models.weights import save
+from models.weights import load, save
 from storycli.training.fit import FitSettings, fit
 from storycli.world.generator import UNITS, World
 
 SETTINGS = FitSettings(samples=6000, batch_size=4, learning_rate=2e-3, weight_decay=0.0, warmup=200, average_over=800)
+FURTHER = replace(SETTINGS, samples=3000, learning_rate=1e-3)  # from weights that are there
 CROPS, CROP = 3, 48  # of each picture, and their side in pixels of the small one
 LATENT_NOISE = 0.12  # at most
 BLUR = 0.3, 1.2  # pixels
@@ -28,15 +31,18 @@ def train(
     *,
     settings: FitSettings = SETTINGS,
     config: UpscalerConfig | None = None,
+    start: Path | None = None,
     scenes: int = 300,
     progress: Callable[[int, int, Tensor], None] | None = None,
 ) -> Upscaler:
     """Trains on crops of ``scenes`` scenes and writes ``out`` (half precision); returns the averaged network.
 
-    ``assets`` is the folder of the world's emoji. Goes on from ``out`` + ``.ckpt`` when an earlier run was stopped.
+    ``assets`` is the folder of the world's emoji. Starts from the weights ``start``, else from bicubic. Goes on from
+    ``out`` + ``.ckpt`` when an earlier run was stopped.
     """
     torch.manual_seed(settings.seed)
-    network = Upscaler(config).to(memory_format=torch.channels_last)
+    network = load(start, Upscaler, UpscalerConfig).float().requires_grad_() if start else Upscaler(config)
+    network = network.to(memory_format=torch.channels_last)
     factor = network.config.factor
     worlds = World(assets), World(assets, size=factor * UNITS)
     z, large = pairs(worlds, autoencoder, range(3 * 10**8, 3 * 10**8 + scenes), "train")
@@ -95,7 +101,7 @@ def pairs(
 
 @torch.no_grad()
 def decoded(autoencoder: StorybookAutoencoder, z: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast("cpu"):
         return autoencoder.decode(z).float().clamp(-1, 1)
 
 
