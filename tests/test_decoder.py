@@ -17,7 +17,7 @@ from models.weights import write_tensors
 from storycli.depth import DepthEstimator
 from storycli.render import load_model
 from storycli.training import decoder
-from storycli.training.dataset import Shards, claim
+from storycli.training.dataset import Sample, Shards, claim
 
 PICTURE = Path(decoder.__file__).parents[1] / "examples" / "teddy" / "01.png"
 SETTINGS = replace(decoder.SETTINGS, samples=8, batch_size=2, warmup=2, learning_rate=1e-3)
@@ -78,6 +78,21 @@ def test_two_processes_share_a_batch_between_them(out, monkeypatch):
         parts.append(decoder.batch(shards, 8, np.random.default_rng(0)))
     for all_of_it, even, odd in zip(whole, *parts, strict=True):
         assert torch.equal(all_of_it[::2], even) and torch.equal(all_of_it[1::2], odd)
+
+
+def test_pictures_are_redrawn_once_and_kept_with_what_they_are_of(tmp_path, monkeypatch):
+    frame = np.array(Image.open(PICTURE).convert("RGB").resize((128, 128)))[None]
+    sample = Sample("a bear", frame, np.full((1, 128, 128), 128, np.uint8), np.ones((1, 128, 128), bool))
+    monkeypatch.setattr(decoder, "world_samples", lambda assets, tier, seeds, *_, **__: [sample] * len(seeds))
+    monkeypatch.setattr(decoder, "SHARD", 3)
+    assert [path.name for path in decoder.prepare(tmp_path, tmp_path, 4)] == ["00000.safetensors", "00001.safetensors"]
+    assert not list(decoder.prepare(tmp_path, tmp_path, 4))
+    shards = Shards(tmp_path)
+    assert len(shards) == 4
+    kept = shards[[0, 3]]
+    assert torch.equal(kept["pixels"][1], torch.from_numpy(frame[0]).permute(2, 0, 1)) and kept["mask"].all()
+    assert torch.equal(kept["latents"][0], kept["latents"][1])
+    assert kept["redrawn"].shape == kept["latents"].shape and not torch.equal(*kept["redrawn"])
 
 
 @torch.inference_mode()

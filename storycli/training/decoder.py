@@ -181,11 +181,8 @@ def _shard(job: tuple[Path, Path, range]) -> Path:
         captions = [sample.caption for sample in samples]
         again = [redraw(model, z, near, captions[32 * i : 32 * i + 32], rng) for i, (z, near) in enumerate(parts)]
     mask = torch.from_numpy(np.concatenate([sample.mask for sample in samples]))
-    write_tensors(
-        path,
-        {"latents": latents.half(), "redrawn": torch.cat(again).half(), "pixels": frames.contiguous(), "mask": mask},
-        {},
-    )
+    made = {"latents": latents.half(), "redrawn": torch.cat(again).half(), "pixels": frames, "mask": mask}
+    write_tensors(path, {name: tensor.contiguous() for name, tensor in made.items()}, {})
     return path
 
 
