@@ -7,8 +7,7 @@ out, made smaller until all have room, and shown once for each hero, every other
 import cv2
 import numpy as np
 
-from models.steady import BEHIND
-from storycli.depth import near
+from storycli.depth import behind, near
 
 Array = np.ndarray
 COUNTS = 0.3  # of the largest figure's area is a figure, too
@@ -18,6 +17,8 @@ EDGE = 3  # pixels of a figure's soft outline
 
 def in_company(depth: Array, heroes: int) -> Array:
     """Depth (f,h,w) in [0, 1] with a figure for each hero; as it is where it shows so many already, or none."""
+    if heroes < 2:
+        return depth
     found = [figures(frame) for frame in depth]
     if not 0 < np.median([len(these) for these in found]) < heroes:
         return depth
@@ -26,8 +27,8 @@ def in_company(depth: Array, heroes: int) -> Array:
     scenery = [without(frame, cv2.dilate(sum(these, nobody), soft)) for frame, these in zip(depth, found, strict=True)]
     masks = np.stack([these[0] if these else nobody for these in found])
     drawn = [
-        np.max([behind, *(placed(frame, mask, where) for where in wheres)], axis=0)
-        for frame, mask, behind, wheres in zip(depth, masks, scenery, places(masks, heroes), strict=True)
+        np.max([empty, *(placed(frame, mask, where) for where in wheres)], axis=0)
+        for frame, mask, empty, wheres in zip(depth, masks, scenery, places(masks, heroes), strict=True)
     ]
     return np.stack(drawn)
 
@@ -40,8 +41,7 @@ def figures(depth: Array) -> list[Array]:
     in_front = near(depth)
     if not in_front.any():
         return []
-    behind = np.quantile(depth, BEHIND, axis=-1, keepdims=True)
-    solid = in_front & (depth > (behind + np.quantile(depth[in_front], 0.75)) / 2)
+    solid = in_front & (depth > (behind(depth) + np.quantile(depth[in_front], 0.75)) / 2)
     mask = cv2.morphologyEx(np.uint8(solid), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     _, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
     areas = stats[1:, cv2.CC_STAT_AREA]
@@ -55,8 +55,9 @@ def without(frame: Array, mask: Array) -> Array:
     hidden, filled = mask > 0, frame.copy()
     for row, gone in zip(filled, hidden, strict=True):
         bridge(row, gone)
+    rows = hidden.all(axis=1)
     for column in filled.T:
-        bridge(column, hidden.all(axis=1))
+        bridge(column, rows)
     return np.where(hidden, cv2.GaussianBlur(filled, (0, 0), EDGE), frame)
 
 

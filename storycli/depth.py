@@ -97,12 +97,17 @@ def steady(depth: Tensor, pixels: Tensor) -> Tensor:
     return total / weight
 
 
+def behind(depth: np.ndarray) -> np.ndarray:
+    """How near what is behind in each row is: depth (...,h,w) -> (...,h,1)."""
+    return np.quantile(depth, BEHIND, axis=-1, keepdims=True)
+
+
 def near(depth: np.ndarray) -> np.ndarray:
     """A rough mask of what stands before the ground and the scenery: depth (...,h,w) -> bool (...,h,w).
 
     It stands before what is behind it in its row; up to three quarters of the row may be its own.
     """
-    return depth > np.quantile(depth, BEHIND, axis=-1, keepdims=True) + IN_FRONT
+    return depth > behind(depth) + IN_FRONT
 
 
 def figure(depth: np.ndarray) -> np.ndarray:

@@ -91,8 +91,9 @@ def test_pictures_are_redrawn_once_and_kept_with_what_they_are_of(tmp_path, monk
     assert len(shards) == 4
     kept = shards[[0, 3]]
     assert torch.equal(kept["pixels"][1], torch.from_numpy(frame[0]).permute(2, 0, 1)) and kept["mask"].all()
-    assert torch.equal(kept["latents"][0], kept["latents"][1])
-    assert kept["redrawn"].shape == kept["latents"].shape and not torch.equal(*kept["redrawn"])
+    torch.testing.assert_close(*kept["latents"], atol=5e-3, rtol=0)  # they were encoded with others, and alone
+    assert kept["redrawn"].shape == kept["latents"].shape
+    assert (kept["redrawn"][0] - kept["redrawn"][1]).abs().mean() > 0.05
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+LABELS = {"train_character": "character"}  # which may only have been found ready
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # a file name must not move the cursor
 
 
@@ -155,7 +156,7 @@ class Progress:
         if stage == "render":
             self.tell(f"plot {int(at)} of {self.plots}: {took}")
         elif not at and began and time.monotonic() - began > 1:
-            self.tell(f"{stage.replace('_', '-')}: {took}")
+            self.tell(f"{LABELS.get(stage, stage)}: {took}")
 
 
 screen = Screen()

@@ -158,7 +158,7 @@ def train_decoder(
     from models.weights import load_autoencoder
     from storycli import catalogue, config, processes
     from storycli.training import decoder, upscaler
-    from storycli.world.sprites import assets_in
+    from storycli.world.generator import assets_in
 
     settings = config.load({"device": device})
     screen.quiet = screen.quiet or not processes.first()

@@ -41,8 +41,7 @@ FIRST_SEED = 310_000_000  # scenes of its own
 SHARD = 128  # pictures
 STEPS, FROM = 12, (4, 10)  # of the sampler, and the step that a picture is redrawn from: the first, and one too late
 GUIDANCE, TAU = (1.5, 2.0, 3.0), 0.2  # as people use them
-CROP = 96  # pixels
-LATENT_NOISE = 0.05
+AT_ONCE = 32  # pictures that are redrawn in the same way
 CRITIC, FEATURES = 0.03, 0.12  # weights of what the critic says, and of its features, beside the difference of colours
 
 
@@ -137,14 +136,14 @@ def adversarial_loss(networks: nn.Module, z: Tensor, truth: Tensor, mask: Tensor
 def batch(shards: Shards, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """This process's share of ``size`` crops: latents, half of them redrawn, half with some noise; pixels; masks."""
     rank, world = processes.place()
-    half, cells = size // 2, CROP // BLOCK
+    half, cells = size // 2, codec.CROP // BLOCK
     shown = shards[rng.integers(0, len(shards), size)]
     latents = torch.cat([shown["latents"][:half], shown["redrawn"][half:]]).float()
     corners = rng.integers(0, latents.shape[-1] - cells + 1, (size, 2))
     z = crops(latents, corners, cells)
-    z[:half] += LATENT_NOISE * torch.from_numpy(rng.standard_normal(z[:half].shape, np.float32))
-    pixels = crops(shown["pixels"], BLOCK * corners, CROP).float() / 127.5 - 1
-    mask = crops(shown["mask"], BLOCK * corners, CROP).float()
+    z[:half] += codec.LATENT_NOISE * torch.from_numpy(rng.standard_normal(z[:half].shape, np.float32))
+    pixels = crops(shown["pixels"], BLOCK * corners, codec.CROP).float() / 127.5 - 1
+    mask = crops(shown["mask"], BLOCK * corners, codec.CROP).float()
     mine = slice(rank, None, world)
     return z[mine], pixels[mine].contiguous(memory_format=torch.channels_last), mask[mine, None]
 
@@ -177,9 +176,9 @@ def _shard(job: tuple[Path, Path, range]) -> Path:
     depth = torch.from_numpy(np.concatenate([sample.depth for sample in samples])).float() / 255
     with torch.inference_mode(), precision.autocast("cpu"):
         latents = model.autoencoder.encode(frames.float() / 127.5 - 1).float()
-        parts = zip(latents.split(32), depth.split(32), strict=True)
+        groups = (slice(i, i + AT_ONCE) for i in range(0, len(samples), AT_ONCE))
         captions = [sample.caption for sample in samples]
-        again = [redraw(model, z, near, captions[32 * i : 32 * i + 32], rng) for i, (z, near) in enumerate(parts)]
+        again = [redraw(model, latents[some], depth[some], captions[some], rng) for some in groups]
     mask = torch.from_numpy(np.concatenate([sample.mask for sample in samples]))
     made = {"latents": latents.half(), "redrawn": torch.cat(again).half(), "pixels": frames, "mask": mask}
     write_tensors(path, {name: tensor.contiguous() for name, tensor in made.items()}, {})
