@@ -1,12 +1,15 @@
 """Draw the pictures of the hero and the clip library: ``python -m storycli.examples ASSETS [FOLDER]``.
 
-ASSETS is a folder filled by ``storycli.world.generator.fetch_assets``. The clips show training characters only, one
-clip for every action in every place where it makes sense, so the hero of the example is new to all of them.
+ASSETS is a folder filled by ``storycli.world.generator.fetch_assets``. The clips show training characters only, so the
+hero of the example is new to all of them. A clip lends its figure's outline to whoever is drawn after it, so everything
+is done, wherever it makes sense, by one of each build: an animal with the round head that suits most heroes, a person,
+and somebody else.
 """
 
 import csv
 import sys
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 from PIL import Image
@@ -27,7 +30,15 @@ POSES = (
 )
 PICTURE_SIZE = 512
 CLIP_SIZE, CLIP_FRAMES = 256, 24
-AGAIN = {"swim": 4, "sail": 4, "drive": 2, "fly": 2}
+AGAIN = {"swim": 3, "sail": 3}  # what only one place is made for is shown more often there
+BUILDS = {
+    "animal": ("bear", "panda", "koala", "dog", "mouse", "tiger", "monkey"),
+    "person": ("girl", "boy", "princess", "astronaut", "wizard"),
+    "": (
+        "penguin", "rabbit", "dinosaur", "fox", "owl", "pig", "robot", "elephant", "frog", "chick", "cow", "snowman",
+        "lion", "ghost",
+    ),
+}  # fmt: skip
 SOURCE, LICENCE = "storybook world (Fluent Emoji by Microsoft)", "MIT"
 
 
@@ -43,28 +54,32 @@ def draw_hero(assets: Path, folder: Path) -> list[Path]:
     return paths
 
 
-def clip_scenes(world: World) -> Iterator[Scene]:
-    """Every action in every place where it makes sense, the characters taking turns; never a held-out pair."""
-    turn = 0
-    for action in world.actions:
+def clip_scenes(world: World) -> Iterator[tuple[Scene, str]]:
+    """Every action in every place where it makes sense, by everyone in turn of each build, with the word for that.
+
+    Never a held-out pair. The camera rests where somebody stays in place, and nothing falls between it and them.
+    """
+    turns = {build: cycle(members) for build, members in BUILDS.items()}
+    seed = 0
+    for name, action in world.actions.items():
         for place in world.places:
-            for again in range(AGAIN.get(action, 1) if world.tables.fits(action, place) else 0):
-                while True:
-                    character = world.train_characters[turn % len(world.train_characters)]
-                    turn += 1
-                    if not held_out_pair(character, action) and not held_out_pair(character, place):
-                        break
-                yield world.scene(turn * 10 + again, character=character, action=action, place=place, companion="")
+            for build in list(BUILDS) * AGAIN.get(name, 1) if world.tables.fits(name, place) else ():
+                fits = (who for who in turns[build] if not held_out_pair(who, name) and not held_out_pair(who, place))
+                rests = {} if action.moving else {"camera": "still"}
+                fixed = dict(character=next(fits), action=name, place=place, companion="", weather="") | rests
+                seed += 10
+                yield world.scene(seed, **fixed), build
 
 
-def caption(world: World, scene: Scene) -> str:
-    """Who does what, in all words for it, and where: "A bear walking, strolling or wandering in a park."
+def caption(world: World, scene: Scene, build: str) -> str:
+    """Who does what, in all words for it, and where: "An animal, a bear, walking, strolling or wandering in a park."
 
     People ask for a motion in words of their own, and sentences about the same place resemble each other more.
     """
-    who, where = world.tables.named(scene.character)[0], world.places[scene.place].phrases[0]
+    who = with_article(world.tables.named(scene.character)[0])
+    where = world.places[scene.place].phrases[0]
     *does, last = (verb.split("/")[1] for verb in world.actions[scene.action].verbs)
-    said = f"{with_article(who)} {', '.join(does)} or {last} {where}."
+    said = f"{f'{with_article(build)}, {who},' if build else who} {', '.join(does)} or {last} {where}."
     return said[0].upper() + said[1:]
 
 
@@ -73,11 +88,11 @@ def draw_clips(assets: Path, folder: Path) -> Path:
     world = World(assets, size=CLIP_SIZE)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     rows = []
-    for scene in clip_scenes(world):
+    for scene, build in clip_scenes(world):
         clip = world.clip(scene, CLIP_FRAMES)
         name = f"clips/{scene.action}-{scene.place}-{scene.character}.mp4".replace(" ", "-")
         video.write(folder / name, clip.frames, FRAMES_PER_SECOND, crf=26)
-        rows.append((name, caption(world, scene), SOURCE, LICENCE))
+        rows.append((name, caption(world, scene, build), SOURCE, LICENCE))
     with replacing(folder / "clips.csv") as partial, partial.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("path", "caption", "source", "licence"))
