@@ -190,6 +190,13 @@ def test_a_damaged_character_is_told_with_what_to_do(tmp_path):
     assert "storycli train-character" in told.value.hint
 
 
+def test_a_character_outlives_what_only_shows_latents(monkeypatch):
+    read = []
+    monkeypatch.setattr(personal, "_sha256", lambda path, *rest: read.append(path.name) or b"")
+    networks_digest("storybook")
+    assert read == ["storybook-unet.safetensors", "storybook-structure.safetensors"]
+
+
 def test_weights_that_were_fetched_are_read_once_to_tell_what_a_character_was_made_for(monkeypatch):
     model = named("lvdm")
     model.folder.mkdir(parents=True)

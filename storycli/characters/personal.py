@@ -19,6 +19,7 @@ from storycli.story import Character
 
 FILE = "character.safetensors"
 AGAIN = "train the character again: storycli train-character"
+NOT_BOUND_TO = ("depth", "midas", "retrieval", "frozen", "upscaler", "autoencoder")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,11 +91,14 @@ def recipe(config: CharacterConfig) -> dict[str, str]:
 
 
 def networks_digest(model: str) -> str:
-    """The sha256 of the networks that a character is bound to: those that make pictures."""
+    """The sha256 of the networks that a character is bound to: those that make latents.
+
+    A decoder in a file of its own may be trained on; its encoder stays what the U-Net learnt with.
+    """
     entry = catalogue.named(model)
     used = hashlib.sha256()
     for file in entry.files:
-        if not any(part in file.name for part in ("depth", "midas", "retrieval", "frozen", "upscaler")):
+        if not any(part in file.name for part in NOT_BOUND_TO):
             path = entry.path(file)
             status = path.stat()
             used.update(_sha256(path, entry.built_in, status.st_size, status.st_mtime_ns))
