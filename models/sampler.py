@@ -68,17 +68,19 @@ def ddim(
     num_steps: int = 50,
     eta: float = 0.0,
     *,
+    times: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     noise: Sequence[Tensor] | None = None,
 ) -> Iterator[Step]:
     """DDIM (Song et al. 2021, eq. 12), deterministic at eta 0 and ancestral at eta 1.
 
     x_T (b, ...) is standard normal, alpha_bar (steps,). As in the reference the times are those of
-    ``ddim_times`` and the last step ends at alpha_bar[0], not at 1. With eta above 0 the noise of step i is
-    ``noise[i]`` (b, ...) or, when not given, drawn from ``generator``. Raises ValueError for a number of
-    steps that the schedule cannot hold.
+    ``ddim_times`` and the last step ends at alpha_bar[0], not at 1. Other falling ``times`` may begin in the middle,
+    from a state of that time: a sample that noise has half undone is drawn again (SDEdit, Meng et al. 2022). With eta
+    above 0 the noise of step i is ``noise[i]`` (b, ...) or, when not given, drawn from ``generator``. Raises
+    ValueError for a number of steps that the schedule cannot hold.
     """
-    times = ddim_times(num_steps, len(alpha_bar))
+    times = times or ddim_times(num_steps, len(alpha_bar))
     signal = alpha_bar.double().tolist()
     x = x_T
     for i, (t, t_prev) in enumerate(zip(times, [*times[1:], 0], strict=True)):

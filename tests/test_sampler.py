@@ -119,6 +119,15 @@ def test_twenty_dpm_steps_come_nearer_than_two_hundred_ddim_steps():
     assert twenty < relative(final(ddim(denoise, x_T, alpha_bar, 200)), exact)
 
 
+def test_ddim_goes_on_from_the_middle_as_if_it_had_come_there_itself():
+    alpha_bar = scaled_linear()
+    denoise = gaussian_denoise(alpha_bar)
+    whole = list(ddim(denoise, gaussian((64, 3), 0).double(), alpha_bar, 50))
+    rest = list(ddim(denoise, whole[19][1], alpha_bar, times=ddim_times(50)[20:]))
+    assert len(rest) == 30
+    torch.testing.assert_close(rest[-1][1:], whole[-1][1:], rtol=0, atol=0)
+
+
 def test_both_samplers_agree_in_the_limit_of_many_steps():
     alpha_bar = scaled_linear()
     denoise = gaussian_denoise(alpha_bar)

@@ -19,8 +19,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from models import precision
 from models.autoencoder import BLOCK
-from models.sampler import from_v, guided
-from models.schedule import q_sample, x0_from_eps
+from models.sampler import ddim, from_v, guided
+from models.schedule import q_sample
 from models.times import dpm_times
 from models.video_model import VideoModel
 from models.weights import load_autoencoder, save, write_tensors
@@ -198,9 +198,6 @@ def redraw(model: VideoModel, z: Tensor, depth: Tensor, captions: list[str], rng
     denoise = guided(from_v(predict, model.alpha_bar), float(rng.choice(GUIDANCE)))
     clean = z[:, :, None]
     eps = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
-    for time in times[:-1]:  # DDIM, which goes on from any time
-        t = torch.full((len(z),), time)
-        x = q_sample(clean, t, eps, model.alpha_bar)
-        eps = denoise(x, t)
-        clean = x0_from_eps(eps, x, t, model.alpha_bar)
-    return clean[:, :, 0]
+    x = q_sample(clean, torch.full((len(z),), times[0]), eps, model.alpha_bar)
+    *_, (_, _, redrawn) = ddim(denoise, x, model.alpha_bar, times=times[:-1])
+    return redrawn[:, :, 0]
