@@ -17,9 +17,9 @@ from torch import Tensor, nn
 class DepthSmallConfig:
     """The sizes of the network; they travel with its weights."""
 
-    channels: tuple[int, ...] = (16, 48, 96, 128)  # of the levels at 1/2, 1/4, 1/8 and 1/16
+    channels: tuple[int, ...] = (32, 64, 96, 128)  # of the levels at 1/2, 1/4, 1/8 and 1/16
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # residual blocks of each level
-    fusion: tuple[int, ...] = (16, 32, 64, 64)  # channels of the decoder at the same levels
+    fusion: tuple[int, ...] = (32, 48, 64, 64)  # channels of the decoder at the same levels
     heads: int = 4
     norm_width: int = 16  # channels of a GroupNorm group; fewer are slow in bf16
 

@@ -18,7 +18,7 @@ from storycli.library.sources import Failure
 from storycli.story import Character
 
 FILMS = ("render", "plan", "again", "demo")
-TRAINING = ("train-character", "train-base", "train-structure", "train-decoder")
+TRAINING = ("train-character", "train-base", "train-structure", "train-depth", "train-decoder")
 EVALUATIONS = ("evaluate", "evaluate-characters", "evaluate-retrieval", "evaluate-training")
 COMMANDS = (*FILMS, "index", "search", *TRAINING, *EVALUATIONS, "doctor", "models")
 HEAVY = ["torch", "pydantic", "cv2", "lancedb", "transformers", "numpy", "av", "spacy"]

@@ -7,7 +7,7 @@ import torch
 from models import weights
 from models.depth_net import DptHybrid
 from models.depth_small import DepthSmall, DepthSmallConfig
-from storycli import depth
+from storycli import catalogue, depth
 from storycli.depth import DepthEstimator, figure, near
 from storycli.errors import StoryError
 from storycli.training import depth as train_depth
@@ -195,6 +195,36 @@ def test_views_keep_colours_and_depth_together():
     frame, moved = train_depth.zoom(np.repeat(near[..., None], 3, axis=-1), near, rng)
     np.testing.assert_allclose(frame[..., 0], moved, atol=1e-5)
     assert moved.mean() > near.mean()
+
+
+def test_views_are_pictures_whatever_is_done_to_them(assets):
+    pool = list(train_depth.drawn(train_depth.World(assets), 1, 0))
+    rng = np.random.default_rng(0)
+    views = [train_depth.augment(*pool[i % 2], rng) for i in range(24)]
+    assert {(part.dtype, part.shape[:2]) for view in views for part in view} == {(np.dtype("float32"), (128, 128))}
+    assert all(part.min() >= 0 and part.max() <= 1 for view in views for part in view)
+    assert len({frame.tobytes() for frame, _ in views}) == len(views)
+
+
+@pytest.mark.parametrize("start", [None, catalogue.BUILT_IN / "storybook-depth.safetensors"])
+def test_training_writes_a_network_that_has_learnt(assets, tmp_path, start):
+    settings = replace(train_depth.SETTINGS, samples=4, batch_size=2, warmup=2, seed=3)
+    told = []
+    how = dict(settings=settings, pictures=3, start=start, device="cpu", report=lambda *args: told.append(args))
+    path = train_depth.train(assets, tmp_path / "out", **how)
+    assert told == [*(("prepare", n, 6) for n in range(1, 7)), ("train", 2, 4), ("train", 4, 4)]
+    learnt = weights.load(path, DepthSmall, DepthSmallConfig).state_dict()
+    torch.manual_seed(settings.seed)
+    before = (weights.load(start, DepthSmall, DepthSmallConfig) if start else DepthSmall()).state_dict()
+    change = {name: (learnt[name].float() - before[name].float()).abs().max() for name in before}
+    assert all(0 < moved < 0.05 for moved in change.values())
+
+
+def test_the_world_and_random_scenes_come_in_equal_parts_and_never_again_for_another_seed(assets):
+    world = train_depth.World(assets)
+    first, second = (list(train_depth.drawn(world, 2, seed)) for seed in (0, 2))
+    assert [background.any() for _, _, background in first] == [True, True, False, False]
+    assert not any(np.array_equal(a, b) for (a, *_), (b, *_) in zip(first, second, strict=True))
 
 
 def test_a_stopped_training_goes_on_to_the_same_network(tmp_path):

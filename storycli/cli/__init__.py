@@ -90,7 +90,13 @@ def main(
 PANELS = {
     "Films": (film.render, film.plan, film.again, film.demo),
     "Clips": (library.index, library.search),
-    "Training": (training.train_character, training.train_base, training.train_structure, training.train_decoder),
+    "Training": (
+        training.train_character,
+        training.train_base,
+        training.train_structure,
+        training.train_depth,
+        training.train_decoder,
+    ),
     "Care": (
         evaluate.evaluate,
         evaluate_characters.evaluate_characters,

@@ -1,4 +1,6 @@
-"""``train-character``, ``train-base``, ``train-structure``: the paper's training, its last stage first; the decoder."""
+"""``train-character``, ``train-base``, ``train-structure``: the paper's training, its last stage first; then its tools:
+``train-depth``, ``train-decoder``.
+"""
 
 from dataclasses import asdict
 from functools import partial
@@ -136,6 +138,45 @@ def train_structure(further: Further = False, *, training) -> None:
     it was. Without VIDEOS it learns from scenes of the storybook world.
     """
     _train("structure", 0, further, **training)
+
+
+def train_depth(
+    output: Output = Path("training"),
+    pictures: Annotated[
+        int, Option(min=16, metavar="N", help="Scenes of the world to draw, and as many others.")
+    ] = 3000,
+    samples: Annotated[int, Option(min=16, metavar="N", help="Views of them to see.")] = 64_000,
+    lr: Rate = 2e-3,
+    seed: Seed = 0,
+    assets: Assets = None,
+    further: Further = False,
+    device: Device = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the depth network of the built-in model, on scenes whose depth is exact.
+
+    A run that was stopped goes on where it was. With torchrun, every process draws scenes of its own.
+    """
+    from dataclasses import replace
+
+    from storycli import catalogue, config, processes
+    from storycli.training import depth
+
+    settings = config.load({"device": device})
+    screen.quiet = screen.quiet or not processes.first()
+    with screen.progress() as report:
+        path = depth.train(
+            assets,
+            output,
+            settings=replace(depth.SETTINGS, samples=samples, learning_rate=lr, seed=seed),
+            pictures=pictures,
+            start=catalogue.BUILT_IN / "storybook-depth.safetensors" if further else None,
+            device=settings.device,
+            report=lambda what, n, of: report(what, "", n, of),
+        )
+    if processes.first():
+        answer(str(path))
 
 
 def train_decoder(
