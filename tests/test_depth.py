@@ -218,6 +218,8 @@ def test_training_writes_a_network_that_has_learnt(assets, tmp_path, start):
     before = (weights.load(start, DepthSmall, DepthSmallConfig) if start else DepthSmall()).state_dict()
     change = {name: (learnt[name].float() - before[name].float()).abs().max() for name in before}
     assert all(0 < moved < 0.05 for moved in change.values())
+    with pytest.raises(StoryError, match="other settings"):  # not silently the network that is there
+        train_depth.train(assets, tmp_path / "out", **how | {"start": path})
 
 
 def test_the_world_and_random_scenes_come_in_equal_parts_and_never_again_for_another_seed(assets):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models import precision, weights
 from models.depth_small import DepthSmall, DepthSmallConfig
-from storycli import processes
+from storycli import digest, processes
 from storycli.training.fit import FitSettings, fit
 from storycli.training.scenes import sample, scene, texture
 from storycli.training.video import Report
@@ -46,7 +46,7 @@ def train(
 
     ``assets`` is the folder of the world's emoji, which are fetched where it is not there. Starts from the weights
     ``start``, else from none, and goes on where an earlier run was stopped. Every process of a ``torchrun`` job draws
-    ``pictures`` of its own, of either kind.
+    ``pictures`` of its own, of either kind. Raises StoryError when the checkpoint in ``out`` is of another training.
     """
     report = report or (lambda stage, done, total: None)
     out.mkdir(parents=True, exist_ok=True)
@@ -70,8 +70,14 @@ def train(
             return depth_loss(predicted, near)
 
         path = out / "depth.safetensors"
-        how = dict(checkpoint=out / "depth.checkpoint", progress=lambda done, total, _: report("train", done, total))
-        average = fit(network, loss, settings, **how)
+        average = fit(
+            network,
+            loss,
+            settings,
+            checkpoint=out / "depth.checkpoint",
+            progress=lambda done, total, _: report("train", done, total),
+            belongs_to={"pictures": pictures, "processes": world, "start": digest.file(start) if start else ""},
+        )
         if processes.first():
             weights.save(average, path, average.config, dtype=torch.float16)
     return path

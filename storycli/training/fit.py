@@ -57,6 +57,7 @@ def fit(
     checkpoint: Path,
     every: float = 60,
     progress: Callable[[int, int, Tensor], None] | None = None,
+    belongs_to: Mapping[str, object] | None = None,
 ) -> nn.Module:
     """Trains a network and returns the average of its weights, in evaluation mode.
 
@@ -68,7 +69,7 @@ def fit(
     def drawn(network: nn.Module, seen: int) -> Tensor:
         return loss(network, np.random.default_rng((settings.seed, seen)))
 
-    for now in steps(network, average, drawn, settings, checkpoint=checkpoint, every=every):
+    for now in steps(network, average, drawn, settings, checkpoint=checkpoint, every=every, belongs_to=belongs_to):
         if progress:
             progress(now.seen, now.samples, now.loss)
     return average
