@@ -426,3 +426,18 @@ def test_auto_reads_offline_where_no_server_is_set(monkeypatch):
 def test_strange_characters_in_a_text_do_no_harm():
     (plot,) = offline("A\u200b boy\x0b ran \ud800 home, %s {0} <b> \\n $x [x].")
     assert plot.text.startswith("A boy")
+
+
+@pytest.mark.parametrize(
+    ("event", "where"),
+    [
+        ("An owl flew under the stars.", "flying under the stars"),
+        ("The cat slept beneath the moon.", "sleeping beneath the moon"),
+        ("A robot jumped on mars.", "jumping on mars"),
+        ("A frog looked at the stars.", "looking at the stars in the palace"),
+    ],
+)
+def test_who_is_under_the_stars_or_on_another_planet_has_left_the_palace(event, where):
+    plot = plots.split(f"The princess danced in the palace. {event}", llm="offline").plots[-1]
+    assert plot.prompt.endswith(f"{where}, storybook style")
+    assert ("palace" in plot.query) == ("palace" in where)
