@@ -441,3 +441,14 @@ def test_who_is_under_the_stars_or_on_another_planet_has_left_the_palace(event, 
     plot = plots.split(f"The princess danced in the palace. {event}", llm="offline").plots[-1]
     assert plot.prompt.endswith(f"{where}, storybook style")
     assert ("palace" in plot.query) == ("palace" in where)
+
+
+@pytest.mark.parametrize(
+    ("story", "prompt"),
+    [
+        ("The cat visited the moon. Then it slept.", "a cat sleeping, storybook style"),
+        ("Moon ran and Star slept.", "a person sleeping, storybook style"),
+    ],
+)
+def test_the_moon_is_no_place_to_be_in_and_star_a_name_like_others(story, prompt):
+    assert plots.split(story, llm="offline").plots[-1].prompt == prompt

@@ -13,7 +13,6 @@ from storycli.english.clauses import JOINING, Clauses
 from storycli.english.mentions import Mention, Mentions
 from storycli.english.reading import Page
 
-UNDER = {"under", "underneath", "beneath", "below"}
 NO_PLACE_AFTER = {"of", "with", "for", "about", "like"}
 NO_MANNER = {"suddenly", "finally", "early", "only", "immediately", "really", "nearly", "daily"}
 
@@ -197,9 +196,8 @@ class _Sentence:
                     yield Part("time", (noun.lower_,), prep.lower_)
                     continue
                 things = self.mentions.found[noun.i].things
-                places = {lexicon.PLACES[thing.head] for thing in things if thing.head in lexicon.PLACES}
-                overhead = places == {"starry night"}  # "under the stars" is somewhere, "at the stars" nowhere
-                place = prep.lower_ in UNDER if overhead else places and prep.lower_ not in NO_PLACE_AFTER
+                somewhere = any(lexicon.is_place(thing.head, prep.lower_) for thing in things)
+                place = somewhere and prep.lower_ not in NO_PLACE_AFTER
                 yield Part("place" if place else "with", self._phrase(noun), prep.lower_)
 
     def _phrase(self, noun) -> tuple[str | Mention, ...]:

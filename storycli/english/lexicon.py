@@ -61,6 +61,7 @@ AT = _words("at")
 ON = _words("on")
 INDOORS = _words("indoors")
 PLACES = _meant_by("places")
+UNDER = _words("under")
 WEATHER = _told_by("weather")
 HOURS = _told_by("hours")
 
@@ -68,3 +69,8 @@ HOURS = _told_by("hours")
 KIN = _meant_by("kin")
 FOOTAGE = _meant_by("footage")
 MOTIONS: Mapping[str, str] = _LISTS["motions"]
+
+
+def is_place(noun: str, after: str = "") -> bool:
+    """Whether a noun says where one is, after a preposition where it needs one: one is under the stars, not at them."""
+    return noun in PLACES and (PLACES[noun] != "starry night" or after in UNDER)

@@ -89,7 +89,7 @@ class Scene:
 
 def _place_of(part: Part) -> Thing | None:
     first = part.words[0] if part.words else None
-    if isinstance(first, Mention) and first.things and first.things[0].head in lexicon.PLACES:
+    if isinstance(first, Mention) and first.things and lexicon.is_place(first.things[0].head, part.lead):
         return first.things[0]
     return None
 
