@@ -198,7 +198,7 @@ def test_views_keep_colours_and_depth_together():
 
 
 def test_views_are_pictures_whatever_is_done_to_them(assets):
-    pool = list(train_depth.drawn(train_depth.World(assets), 1, 0))
+    pool = list(train_depth.drawn(train_depth.World(assets), range(1)))
     rng = np.random.default_rng(0)
     views = [train_depth.augment(*pool[i % 2], rng) for i in range(24)]
     assert {(part.dtype, part.shape[:2]) for view in views for part in view} == {(np.dtype("float32"), (128, 128))}
@@ -224,7 +224,7 @@ def test_training_writes_a_network_that_has_learnt(assets, tmp_path, start):
 
 def test_the_world_and_random_scenes_come_in_equal_parts_and_never_again_for_another_seed(assets):
     world = train_depth.World(assets)
-    first, second = (list(train_depth.drawn(world, 2, seed)) for seed in (0, 2))
+    first, second = (list(train_depth.drawn(world, range(seed, seed + 2))) for seed in (0, 2))
     assert [background.any() for _, _, background in first] == [True, True, False, False]
     assert not any(np.array_equal(a, b) for (a, *_), (b, *_) in zip(first, second, strict=True))
 

@@ -62,10 +62,12 @@ def clip_scenes(world: World) -> Iterator[tuple[Scene, str]]:
     turns = {build: cycle(members) for build, members in BUILDS.items()}
     seed = 0
     for name, action in world.actions.items():
+        rests = {} if action.moving else {"camera": "still"}
         for place in world.places:
-            for build in list(BUILDS) * AGAIN.get(name, 1) if world.tables.fits(name, place) else ():
+            if not world.tables.fits(name, place):
+                continue
+            for build in list(BUILDS) * AGAIN.get(name, 1):
                 fits = (who for who in turns[build] if not held_out_pair(who, name) and not held_out_pair(who, place))
-                rests = {} if action.moving else {"camera": "still"}
                 fixed = dict(character=next(fits), action=name, place=place, companion="", weather="") | rests
                 seed += 10
                 yield world.scene(seed, **fixed), build
@@ -79,7 +81,9 @@ def caption(world: World, scene: Scene, build: str) -> str:
     who = with_article(world.tables.named(scene.character)[0])
     where = world.places[scene.place].phrases[0]
     *does, last = (verb.split("/")[1] for verb in world.actions[scene.action].verbs)
-    said = f"{f'{with_article(build)}, {who},' if build else who} {', '.join(does)} or {last} {where}."
+    if build:
+        who = f"{with_article(build)}, {who},"
+    said = f"{who} {', '.join(does)} or {last} {where}."
     return said[0].upper() + said[1:]
 
 

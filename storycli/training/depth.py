@@ -58,8 +58,8 @@ def train(
         torch.manual_seed(settings.seed)
         network = weights.load(start, DepthSmall, DepthSmallConfig).float().requires_grad_() if start else DepthSmall()
         network = network.to(on, memory_format=torch.channels_last)
-        pool = []
-        for picture in drawn(World(assets_in(out, assets)), pictures, (settings.seed * world + rank) * pictures):
+        pool, first = [], (settings.seed * world + rank) * pictures
+        for picture in drawn(World(assets_in(out, assets)), range(first, first + pictures)):
             pool.append(picture)
             report("prepare", len(pool), 2 * pictures)
 
@@ -83,9 +83,9 @@ def train(
     return path
 
 
-def drawn(world: World, count: int, first: int) -> Iterator[Picture]:
-    """``count`` frames of training scenes of the world and as many random scenes, all from ``first`` as a seed on."""
-    return chain(world_pictures(world, range(first, first + count)), scene_pictures(range(first, first + count)))
+def drawn(world: World, seeds: range) -> Iterator[Picture]:
+    """A frame of a training scene of the world for each seed, then a random scene for each."""
+    return chain(world_pictures(world, seeds), scene_pictures(seeds))
 
 
 def world_pictures(world: World, seeds: range) -> Iterator[Picture]:
