@@ -96,13 +96,24 @@ def ddim(
 
 
 @torch.no_grad()
-def dpm_solver_pp_2m(denoise: Denoise, x_T: Tensor, alpha_bar: Tensor, num_steps: int = 20) -> Iterator[Step]:
+def dpm_solver_pp_2m(
+    denoise: Denoise,
+    x_T: Tensor,
+    alpha_bar: Tensor,
+    num_steps: int = 20,
+    *,
+    fresh: Callable[[], Tensor] | None = None,
+) -> Iterator[Step]:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's equation to second order, in 15 to 25 steps.
 
     x_T (b, ...) is standard normal, alpha_bar (steps,). It starts at the last time of the schedule, where
     zero-signal models must start, and ends at alpha_bar[0] like ``ddim``. The last step is of first order:
     its interval is the longest in log-SNR, and extrapolating over it would ring. Raises ValueError for a
     number of steps that the schedule cannot hold.
+
+    With ``fresh``, which draws standard normal noise like x_T, the stochastic equation is solved in place of the
+    ordinary one (SDE-DPM-Solver++(2M), in the same paper): every step but the last takes noise away and adds some anew,
+    and with what it takes goes some of what the steps before got wrong.
     """
     times = dpm_times(num_steps, len(alpha_bar))
     a = alpha_bar.double()[times]
@@ -113,10 +124,16 @@ def dpm_solver_pp_2m(denoise: Denoise, x_T: Tensor, alpha_bar: Tensor, num_steps
         eps = denoise(x, torch.full((len(x),), t, device=x.device))
         x0 = (x - sigma[i] * eps) / alpha[i]
         h = lam[i + 1] - lam[i]
+        last = i == num_steps - 1
         towards = x0
-        if 0 < i < num_steps - 1:
+        if i > 0 and not last:
             r = (lam[i] - lam[i - 1]) / h
             towards = x0 + (x0 - x0_before) / (2 * r)
-        x = sigma[i + 1] / sigma[i] * x - alpha[i + 1] * math.expm1(-h) * towards
+        if fresh is None or last:
+            x = sigma[i + 1] / sigma[i] * x - alpha[i + 1] * math.expm1(-h) * towards
+        else:
+            renewed = -math.expm1(-2 * h)  # of the noise's variance
+            x = sigma[i + 1] / sigma[i] * math.exp(-h) * x + alpha[i + 1] * renewed * towards
+            x = x + sigma[i + 1] * renewed**0.5 * fresh()
         x0_before = x0
         yield i, x, x0

@@ -13,7 +13,7 @@ VIDEOCRAFTER = "VideoCrafter/t2v-version-1-1"
 DEPTH_ANYTHING = "depth-anything/Depth-Anything-V2-Small-hf"
 MIDAS = "https://github.com/isl-org/DPT/releases/download/1_0/dpt_hybrid-midas-501f0c75.pt"
 FROZEN_IN_TIME = "https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/models/cc-webvid2m-4f_stformer_b_16_224.pth.tar"
-STEPS = {"dpm": 20, "ddim": 50}  # that a sampler needs
+STEPS = {"sde": 24, "dpm": 20, "ddim": 50}  # that a sampler needs
 SCHEDULE = 1000  # steps of the noise schedule that models were trained with
 PARTS = ("unet", "structure", "autoencoder", "upscaler", "depth", "retrieval")
 BUILT_IN = Path(__file__).parent.parent / "models" / "weights"
@@ -128,7 +128,7 @@ MODELS = {
             size=(512, 512),
             grid=128,
             upscale=4,
-            sampler="dpm",
+            sampler="sde",
             steps=12,
             guidance=2,
             tau=0.2,
@@ -286,7 +286,8 @@ def sampling_times(sampler: str, steps: int, total: int = SCHEDULE) -> list[int]
     try:
         return ddim_times(steps, total) if sampler == "ddim" else dpm_times(steps, total)[:-1]
     except ValueError as error:
-        raise StoryError(str(error), "choose --steps 20 for the sampler dpm, --steps 50 for ddim") from error
+        suited = ", ".join(f"--steps {steps} for the sampler {name}" for name, steps in STEPS.items())
+        raise StoryError(str(error), f"choose {suited}") from error
 
 
 @functools.cache

@@ -41,7 +41,7 @@ class Settings(BaseModel):
     model: Literal["auto", "storybook", "lvdm"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: bool = False
-    sampler: Literal["dpm", "ddim"] | None = None
+    sampler: Literal["sde", "dpm", "ddim"] | None = None
     seed: int = Field(0, ge=0, lt=2**63)
     steps: int | None = Field(None, ge=1, le=1000)
     guidance: float | None = Field(None, ge=1, le=50)

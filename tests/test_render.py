@@ -8,6 +8,7 @@ import torch
 from tiny import video_model
 
 from models.personal import TimeInv, projections
+from models.sampler import clip_noise
 from storycli import render
 from storycli.characters.personal import Personal
 from storycli.errors import StoryError
@@ -34,19 +35,36 @@ def hero(model, class_word="bear", strength=0.0):
     return Personal(class_word=class_word, word=word, tensors=branches)
 
 
-def test_the_same_seed_gives_the_same_clip_and_another_seed_another(model):
-    first = sample(model, "a bear", depth(), **OPTIONS)
+@pytest.mark.parametrize("sampler", ["sde", "dpm", "ddim"])
+def test_the_same_seed_gives_the_same_clip_and_another_seed_another(model, sampler):
+    options = OPTIONS | {"sampler": sampler}
+    first = sample(model, "a bear", depth(), **options)
     assert first.shape == (1, 4, 3, 8, 8)
-    assert torch.equal(first, sample(model, "a bear", depth(), **OPTIONS))
-    assert not torch.allclose(first, sample(model, "a bear", depth(), **OPTIONS | {"seed": 1}))
+    assert torch.equal(first, sample(model, "a bear", depth(), **options))
+    assert not torch.allclose(first, sample(model, "a bear", depth(), **options | {"seed": 1}))
 
 
-def test_clips_of_several_seeds_are_those_of_each_seed_alone(model):
-    cast = {"teddy": hero(model, strength=0.5)}
-    both = sample(model, "{teddy} walks", depth(), cast=cast, **OPTIONS | {"seed": [3, 4]})
+def test_only_one_sampler_adds_fresh_noise_with_what_frames_share(model, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        render, "clip_noise", lambda shape, shared, *rest: drawn.append(shared) or clip_noise(shape, shared, *rest)
+    )
+    counts = {}
+    for sampler in ("sde", "dpm", "ddim"):
+        drawn.clear()
+        sample(model, "a bear", depth(), **OPTIONS | {"sampler": sampler})
+        assert set(drawn) == {model.shared_noise}
+        counts[sampler] = len(drawn)
+    assert counts == {"sde": OPTIONS["steps"], "dpm": 1, "ddim": 1}  # the last step adds none
+
+
+@pytest.mark.parametrize("sampler", ["sde", "dpm"])
+def test_clips_of_several_seeds_are_those_of_each_seed_alone(model, sampler):
+    cast, options = {"teddy": hero(model, strength=0.5)}, OPTIONS | {"sampler": sampler}
+    both = sample(model, "{teddy} walks", depth(), cast=cast, **options | {"seed": [3, 4]})
     assert both.shape == (2, 4, 3, 8, 8)
     for seed, clip in zip((3, 4), both, strict=True):
-        alone = sample(model, "{teddy} walks", depth(), cast=cast, **OPTIONS | {"seed": seed})
+        alone = sample(model, "{teddy} walks", depth(), cast=cast, **options | {"seed": seed})
         torch.testing.assert_close(clip[None], alone, atol=2e-2, rtol=2e-2)  # bf16 adds up in another order
 
 

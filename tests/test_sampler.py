@@ -119,6 +119,36 @@ def test_twenty_dpm_steps_come_nearer_than_two_hundred_ddim_steps():
     assert twenty < relative(final(ddim(denoise, x_T, alpha_bar, 200)), exact)
 
 
+def stochastic(alpha_bar, x_T, num_steps, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def fresh():
+        return torch.randn(x_T.shape, generator=generator, dtype=x_T.dtype)
+
+    return final(dpm_solver_pp_2m(gaussian_denoise(alpha_bar), x_T, alpha_bar, num_steps, fresh=fresh))
+
+
+def test_fresh_noise_keeps_the_distribution():
+    made = stochastic(cosine(), gaussian((20_000, 3), 0).double(), 100)
+    assert made.mean().item() == pytest.approx(MEAN, abs=0.01)
+    assert made.std().item() == pytest.approx(STD, rel=0.02)
+
+
+def test_fresh_noise_makes_up_for_a_wrong_beginning():
+    """The ordinary equation carries it through to the sample; the stochastic one forgets it."""
+    alpha_bar, astray = cosine(), 2 * gaussian((20_000, 1), 0).double()
+    ordinary = final(dpm_solver_pp_2m(gaussian_denoise(alpha_bar), astray, alpha_bar, 24))
+    assert ordinary.std().item() == pytest.approx(2 * STD, rel=0.02)
+    assert stochastic(alpha_bar, astray, 24).std().item() == pytest.approx(STD, rel=0.1)
+
+
+def test_fresh_noise_comes_from_its_seed():
+    x_T = gaussian((8, 3), 0).double()
+    first, again, other = (stochastic(cosine(), x_T, 12, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
 def test_ddim_goes_on_from_the_middle_as_if_it_had_come_there_itself():
     alpha_bar = scaled_linear()
     denoise = gaussian_denoise(alpha_bar)

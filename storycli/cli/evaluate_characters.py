@@ -21,7 +21,7 @@ def evaluate_characters(
     scenes: Annotated[int, Option(min=2, max=12, metavar="N", help="Scenes that each of them plays.")] = 10,
     seeds: Annotated[int, Option(min=1, metavar="N", help="Times that it plays each, with other noise.")] = 4,
     train_steps: Annotated[int, Option(min=1, metavar="N", help="Training steps, the same for all methods.")] = 200,
-    steps: Annotated[int, Option(min=1, metavar="N", help="Denoising steps.")] = 10,
+    steps: Annotated[int, Option(min=1, metavar="N", help="Denoising steps.")] = 12,
     frames: Annotated[int, Option(min=2, max=16, metavar="N", help="Frames of each clip.")] = 4,
     ablation: Annotated[
         bool, Option("--ablation/--no-ablation", help="Also take the paper's method apart, as its Fig. 8 does.")

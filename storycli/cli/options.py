@@ -80,8 +80,8 @@ SETTINGS = {
     ],
     "seed": Annotated[int | None, Option(metavar="N", rich_help_panel=LOOK, help="Another number, another film.")],
     "sampler": Annotated[
-        Literal["dpm", "ddim"] | None,
-        Option(rich_help_panel=LOOK, help="dpm takes some 20 steps for what takes ddim 50."),
+        Literal["sde", "dpm", "ddim"] | None,
+        Option(rich_help_panel=LOOK, help="sde adds fresh noise at every step; dpm and the slow ddim do not."),
     ],
     "steps": Annotated[int | None, Option(metavar="N", rich_help_panel=LOOK, help="Denoising steps for each clip.")],
     "guidance": Annotated[

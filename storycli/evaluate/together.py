@@ -67,6 +67,7 @@ def pair(study: Study, folder: Path, scenes: int, names: tuple[str, str]) -> Pat
                 seed=study.seed + number,
                 steps=study.steps,
                 guidance=stage.settings.guidance,
+                sampler=stage.settings.sampler,
                 tau=stage.settings.tau,
                 cast=cast,
                 confine=confine,

@@ -74,7 +74,7 @@ class Study:
     scenes: int = 10
     seeds: int = 4
     train_steps: int = 200
-    steps: int = 10  # of the sampler
+    steps: int = 12  # of the sampler
     frames: int = 4
     seed: int = 0
 
@@ -206,6 +206,7 @@ class Stage:
             seed=[self.study.seed + number for number in range(seeds or self.study.seeds)],
             steps=self.study.steps,
             guidance=self.settings.guidance,
+            sampler=self.settings.sampler,
             tau=tau,
             cast=cast,
         )
