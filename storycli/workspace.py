@@ -92,11 +92,16 @@ class RunFolder:
         self._show(home, record, at)
         return _result(stage, record, home)
 
+    def _under_way(self, name: str, at: str, done: int, total: int) -> None:
+        """Tell how far a stage is; that it is done is for ``do`` to tell, as a clip may be taken again."""
+        if done < total:
+            self.report(name, at, done, total)
+
     def _make(self, home: Path, stage: Callable, inputs: tuple, at: str, how: Mapping[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="tmp-", dir=self.kept, ignore_cleanup_errors=True) as scratch:
             into = Path(scratch) / "made"
             into.mkdir()
-            offers = {"into": into, "report": functools.partial(self.report, stage.__name__, at)} | how
+            offers = {"into": into, "report": functools.partial(self._under_way, stage.__name__, at)} | how
             takes = inspect.signature(stage).parameters
             started = time.perf_counter()
             result = self.act(stage, *inputs, **{name: offer for name, offer in offers.items() if name in takes})

@@ -207,6 +207,22 @@ def test_a_stage_that_fails_leaves_nothing_behind(tmp_path):
         assert list(run_folder.kept.iterdir()) == []
 
 
+def test_a_stage_that_begins_again_is_told_as_done_once_and_last(tmp_path):
+    def clip(name: str, *, into: Path, report) -> Path:
+        for _ in range(2):  # a clip that is taken again
+            for done in (1, 2):
+                report(done, 2)
+        told.append("made")
+        (into / "clip").write_text(name)
+        return into / "clip"
+
+    told = []
+    with RunFolder(tmp_path / "film.mp4", report=lambda *work: told.append(work)) as run:
+        run.do(clip, "one", at="01")
+    half = ("clip", "01", 1, 2)
+    assert told == [("clip", "01", 0, 1), half, half, "made", ("clip", "01", 1, 1)]
+
+
 def test_work_is_known_by_its_inputs_and_not_by_how_it_was_done(tmp_path):
     calls = []
 
