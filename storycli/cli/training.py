@@ -160,11 +160,10 @@ def train_depth(
     """
     from dataclasses import replace
 
-    from storycli import catalogue, config, processes
+    from storycli import catalogue, processes
     from storycli.training import depth
 
-    settings = config.load({"device": device})
-    screen.quiet = screen.quiet or not processes.first()
+    where = _place(device)
     with screen.progress() as report:
         path = depth.train(
             assets,
@@ -172,7 +171,7 @@ def train_depth(
             settings=replace(depth.SETTINGS, samples=samples, learning_rate=lr, seed=seed),
             pictures=pictures,
             start=catalogue.BUILT_IN / "storybook-depth.safetensors" if further else None,
-            device=settings.device,
+            device=where,
             report=lambda what, n, of: report(what, "", n, of),
         )
     if processes.first():
@@ -197,15 +196,14 @@ def train_decoder(
     from dataclasses import replace
 
     from models.weights import load_autoencoder
-    from storycli import catalogue, config, processes
+    from storycli import catalogue, processes
     from storycli.training import decoder, upscaler
     from storycli.world.generator import assets_in
 
-    settings = config.load({"device": device})
-    screen.quiet = screen.quiet or not processes.first()
+    where = _place(device)
     larger = output / "upscaler.safetensors"
     with screen.progress() as report:
-        how = dict(workers=workers, device=settings.device, report=lambda what, n, of: report(what, "", n, of))
+        how = dict(workers=workers, device=where, report=lambda what, n, of: report(what, "", n, of))
         wishes = dict(settings=replace(decoder.SETTINGS, samples=crops, seed=seed), pictures=pictures)
         path = decoder.train(assets, output, **wishes, **how)
         if processes.first():
@@ -218,6 +216,14 @@ def train_decoder(
                 progress=lambda n, of, _: report("upscaler", "", n, of),
             )
             answer(f"{path}\n{larger}")
+
+
+def _place(device: str | None) -> str:
+    """The device to train on. Of several processes only the first says anything."""
+    from storycli import config, processes
+
+    screen.quiet = screen.quiet or not processes.first()
+    return config.load({"device": device}).device
 
 
 def _train(
@@ -235,16 +241,15 @@ def _train(
     verbose,
     **wishes,
 ) -> None:
-    from storycli import config, processes
+    from storycli import processes
     from storycli.training.diffusion import TrainConfig
     from storycli.training.video import Data, train_video
 
-    settings = config.load({"device": device})
+    where = _place(device)
     training = TrainConfig(stage=stage, still_frames=still_frames, **wishes)
     data = Data(videos=videos or (), assets=assets, tier=tier, workers=workers)
-    screen.quiet = screen.quiet or not processes.first()
     with screen.progress() as report:
-        how = dict(device=settings.device, report=lambda what, n, of: report(what, "", n, of))
+        how = dict(device=where, report=lambda what, n, of: report(what, "", n, of))
         out = train_video(data, output, training, further=further, **how)
     if processes.first():
         answer(str(out))
