@@ -1,17 +1,20 @@
 """A figure keeps its face: whoever stands in front is drawn once, and carried along through the clip.
 
 Frames are denoised together, yet a small model draws a moving face a little otherwise in each of them. The guide's
-depth tells how a figure moves, so the frame that agrees best with the others lends them its drawing, moved and bent to
-where the figure is by then, as key frames are propagated in video stylisation (Jamriška et al. 2019, Yang et al. 2023).
+depth tells how a figure moves, so one frame lends the others its drawing, moved and bent to where the figure is by
+then, as key frames are propagated in video stylisation (Jamriška et al. 2019, Yang et al. 2023): the frame that agrees
+best with the others and, of a hero that is known by its pictures, has most of its face.
 Where depth says that something else is there, limbs that cross or what comes into view, frames keep their own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from storycli.depth import near
+from storycli.faces import resemblance
 from storycli.inbetween import moved
 
 Array = np.ndarray
@@ -20,6 +23,7 @@ TOLERANCE = 0.2  # of depth, by which what is carried may differ from what is th
 SEAM = 0.012  # of the picture's height, over which the carried and the own go into each other
 FAR = -1.0  # depth of what is not in front
 MISSING = 20.0  # grey levels: how wrong a place counts that nothing is carried to
+FACE = 20.0  # grey levels: how much a whole face outweighs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +36,11 @@ class Key:
     wrong: float  # mean difference to what the other frames show in front, grey levels
 
 
-def carried(frames: Array, depth: Array) -> Array:
-    """Frames uint8 (f,H,W,3) -> the same with what is in front drawn alike; depth (f,h,w) in [0, 1] guided them."""
+def carried(frames: Array, depth: Array, heroes: Sequence[Sequence[Array]] = ()) -> Array:
+    """Frames uint8 (f,H,W,3) -> the same with what is in front drawn alike; depth (f,h,w) in [0, 1] guided them.
+
+    ``heroes`` are the heads of each hero in its pictures (``faces.heads``).
+    """
     height, width = depth.shape[1:]
     in_front = near(depth)
     if len(frames) == 1 or not in_front.any():
@@ -41,7 +48,14 @@ def carried(frames: Array, depth: Array) -> Array:
     onward, back = steps(depth, in_front)
     small = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
     seen = np.concatenate([np.float32(small), np.where(in_front, depth, FAR)[..., None]], axis=-1)
-    best = min((lend(number, seen, onward, back) for number in range(len(frames))), key=lambda key: key.wrong)
+    keys = [lend(number, seen, onward, back) for number in range(len(frames))]
+    known = [heads for heads in heroes if heads]
+
+    def worth(key: Key) -> float:
+        faces = [resemblance(small[key.number], in_front[key.number], heads) for heads in known]
+        return FACE * float(np.mean(faces or 0)) - key.wrong
+
+    best = max(keys, key=worth)
 
     size, grown = frames.shape[2:0:-1], np.float32([frames.shape[2] / width, frames.shape[1] / height])
     drawn = []

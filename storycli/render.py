@@ -22,10 +22,11 @@ from models.steady import steadied, steady_weights
 from models.text import put
 from models.video_model import VideoModel
 from models.weights import WeightsError, load_lvdm, load_storybook
-from storycli import catalogue
+from storycli import catalogue, faces
 from storycli.carry import carried
 from storycli.characters.personal import Personal, load_character
 from storycli.crisp import crisp
+from storycli.depth import DepthEstimator
 from storycli.errors import StoryError
 
 Progress = Callable[[int, int], None]
@@ -41,6 +42,7 @@ class Renderer:
 
     def __init__(self, model: str = "storybook", device: str = "auto", *, compile: bool = False):
         self.name = model
+        self._heads: dict[Path, list[np.ndarray]] = {}
         self.device = precision.pick_device(device)
         self.model = load_model(model)
         if self.device.type == "cuda":
@@ -70,9 +72,10 @@ class Renderer:
         of diffusion time, counted from the clean end, that goes without structure. ``sampler`` is ``sde``
         (SDE-DPM-Solver++ 2M, which adds fresh noise at every step, from 24 steps, with the built-in model from 12),
         ``dpm`` (DPM-Solver++ 2M, from 20) or ``ddim`` (from 50; what published models were sampled with). A model that
-        steadies its clips draws what is in front alike in all frames, as long as structure tells how it moves. Raises
-        StoryError for a prompt that does not fit the text encoder, a size or number of steps that the model cannot do,
-        or a character made for another model.
+        steadies its clips draws what is in front alike in all frames, as long as structure tells how it moves; pictures
+        beside a character's weights help to choose the frame that lends its drawing. Raises StoryError for a prompt
+        that does not fit the text encoder, a size or number of steps that the model cannot do, or a character made for
+        another model.
         """
         cast = {name: load_character(path, self.name) for name, path in (characters or {}).items()}
         structure = torch.from_numpy(depth).float().to(self.device)[None, None]
@@ -90,7 +93,15 @@ class Renderer:
             progress=progress,
         )
         frames = to_frames(self.model, latents)
-        return carried(frames, depth) if self.model.steady and tau < 1 else frames
+        if not self.model.steady or tau >= 1:
+            return frames
+        return carried(frames, depth, [self.heads(path.parent) for path in (characters or {}).values()])
+
+    def heads(self, folder: Path) -> list[np.ndarray]:
+        """The heads in a character's pictures (``faces.heads``), looked for once."""
+        if folder not in self._heads:
+            self._heads[folder] = faces.heads(folder, DepthEstimator(self.name, str(self.device)))
+        return self._heads[folder]
 
 
 @torch.inference_mode()

@@ -56,6 +56,14 @@ def test_the_drawing_is_that_of_the_frame_which_agrees_best_with_the_others(fram
     assert eyes.max() < 60  # one frame of four has white eyes
 
 
+def test_a_hero_known_by_its_pictures_lends_the_frame_with_its_face(frames, depth):
+    """One frame alone has white eyes, as the pictures do: without them it would be the last to be chosen."""
+    head = np.float32(cv2.cvtColor(frames[1], cv2.COLOR_RGB2GRAY))[TOP : TOP + SIDE, LEFTS[1] : LEFTS[1] + SIDE]
+    eyes = figures(carried(frames, depth, [[head]]))[:, 9, 5]
+    assert eyes.min() > 200
+    np.testing.assert_array_equal(carried(frames, depth, [[], []]), carried(frames, depth))
+
+
 def test_the_scenery_stays_as_each_frame_has_it(frames, depth):
     wall = np.ones((SIZE, SIZE), bool)
     wall[TOP - 6 : TOP + SIDE + 6] = False

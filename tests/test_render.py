@@ -128,7 +128,7 @@ def test_a_prompt_in_which_the_character_comes_too_late_is_refused(model):
 def test_figures_are_carried_along_where_the_guide_says_how_they_move(model, monkeypatch, steady, tau, carries):
     monkeypatch.setattr(render, "load_model", lambda name: replace(model, steady=steady))
     guided_by = []
-    monkeypatch.setattr(render, "carried", lambda frames, depth: guided_by.append(depth) or frames[::-1])
+    monkeypatch.setattr(render, "carried", lambda frames, depth, heroes: guided_by.append(depth) or frames[::-1])
     guide, renderer = depth()[0, 0].numpy(), Renderer("storybook", "cpu")
     own = to_frames(renderer.model, sample(renderer.model, "a bear", depth(), **OPTIONS | {"tau": tau}))
     frames = renderer.render("a bear", guide, **OPTIONS | {"tau": tau})

@@ -21,7 +21,7 @@ def pictures(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise StoryError(f"{folder} is not a folder", "give a folder with a few pictures of the character")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith((OURS, ".")))
+    found = among(folder)
     if not found:
         raise StoryError(
             f"there are no pictures in {folder}", "put 3 to 10 pictures of the character there (png, jpg, webp ...)"
@@ -29,6 +29,11 @@ def pictures(folder: Path) -> list[Path]:
     if len(found) > MOST:
         raise StoryError(f"{folder} holds {len(found)} pictures; {MOST} is the most", "keep the best 5 to 10 of them")
     return found
+
+
+def among(folder: Path) -> list[Path]:
+    """The files in a folder that are pictures by their names, but for training's own; in the order of their names."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith((OURS, ".")))
 
 
 def read(path: Path, size: int) -> tuple[np.ndarray, np.ndarray | None]:
