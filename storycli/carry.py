@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
+from models.confined import standing_apart
 from storycli.depth import near
 from storycli.faces import resemblance
 from storycli.inbetween import moved
@@ -33,13 +35,14 @@ class Key:
     number: int
     paths: Array  # (f,h,w,2), steps across and down
     shares: Array  # (f,h,w) in [0, 1]
-    wrong: float  # mean difference to what the other frames show in front, grey levels
+    wrong: Array  # (f,h,w), how far it is from what each frame shows itself, grey levels
 
 
 def carried(frames: Array, depth: Array, heroes: Sequence[Sequence[Array]] = ()) -> Array:
     """Frames uint8 (f,H,W,3) -> the same with what is in front drawn alike; depth (f,h,w) in [0, 1] guided them.
 
-    ``heroes`` are the heads of each hero in its pictures (``faces.heads``).
+    ``heroes`` are the heads of each hero in its pictures (``faces.heads``), from left to right as they stand. Each is
+    lent its drawing by a frame of its own.
     """
     height, width = depth.shape[1:]
     in_front = near(depth)
@@ -49,19 +52,36 @@ def carried(frames: Array, depth: Array, heroes: Sequence[Sequence[Array]] = ())
     small = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
     seen = np.concatenate([np.float32(small), np.where(in_front, depth, FAR)[..., None]], axis=-1)
     keys = [lend(number, seen, onward, back) for number in range(len(frames))]
-    known = [heads for heads in heroes if heads]
+    drawn = frames
+    for heads, own in zip(heroes or [()], apart(depth, len(heroes)), strict=True):
+        figure = in_front & own
+        if figure.any():
+            best = max(keys, key=lambda key: worth(key, small, figure, heads))
+            drawn = laid_over(drawn, frames[best.number], best, own)
+    return drawn
 
-    def worth(key: Key) -> float:
-        faces = [resemblance(small[key.number], in_front[key.number], heads) for heads in known]
-        return FACE * float(np.mean(faces or 0)) - key.wrong
 
-    best = max(keys, key=worth)
+def apart(depth: Array, heroes: int) -> Array:
+    """Whose place it is, bool (heroes,f,h,w), where several stand side by side; all of it is one's or nobody's."""
+    if heroes < 2:
+        return np.ones((1, *depth.shape), bool)
+    return standing_apart(torch.from_numpy(depth)[None, None], heroes, depth.shape[1:]).numpy() > 0.5
 
+
+def worth(key: Key, small: Sequence[Array], figure: Array, heads: Sequence[Array]) -> float:
+    """How good a frame is to lend its drawing of a figure, bool (f,h,w), to the others: higher is better."""
+    face = resemblance(small[key.number], figure[key.number], heads)
+    return FACE * face - float(key.wrong[figure].mean())
+
+
+def laid_over(frames: Array, lender: Array, key: Key, own: Array) -> Array:
+    """Frames uint8 (f,H,W,3) where the drawing of the lender (H,W,3), one of them, is carried to a place (f,h,w)."""
+    height, width = own.shape[1:]
     size, grown = frames.shape[2:0:-1], np.float32([frames.shape[2] / width, frames.shape[1] / height])
     drawn = []
-    for frame, path, share in zip(frames, best.paths, best.shares, strict=True):
+    for frame, path, share in zip(frames, key.paths, key.shares * own, strict=True):
         soft = cv2.resize(cv2.GaussianBlur(share, (0, 0), SEAM * height), size)[..., None]
-        lent = moved(frames[best.number], cv2.resize(path, size) * grown)
+        lent = moved(lender, cv2.resize(path, size) * grown)
         drawn.append((soft * lent + (1 - soft) * frame + 0.5).astype(np.uint8))
     return np.stack(drawn)
 
@@ -98,4 +118,4 @@ def lend(number: int, seen: Array, onward: list[Array], back: list[Array]) -> Ke
     in_front = seen[..., 3] > FAR
     shares = np.exp(-((difference[..., 3] / TOLERANCE) ** 2)) * in_front
     wrong = shares * difference[..., :3].mean(-1) + (1 - shares) * MISSING
-    return Key(number=number, paths=paths, shares=shares, wrong=float(wrong[in_front].mean()))
+    return Key(number=number, paths=paths, shares=shares, wrong=wrong)

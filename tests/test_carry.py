@@ -61,7 +61,17 @@ def test_a_hero_known_by_its_pictures_lends_the_frame_with_its_face(frames, dept
     head = np.float32(cv2.cvtColor(frames[1], cv2.COLOR_RGB2GRAY))[TOP : TOP + SIDE, LEFTS[1] : LEFTS[1] + SIDE]
     eyes = figures(carried(frames, depth, [[head]]))[:, 9, 5]
     assert eyes.min() > 200
-    np.testing.assert_array_equal(carried(frames, depth, [[], []]), carried(frames, depth))
+    np.testing.assert_array_equal(carried(frames, depth, [[]]), carried(frames, depth))
+
+
+def test_each_of_two_heroes_is_lent_the_frame_with_its_own_face(frames, depth):
+    """To the right there stands another, of whom another frame has the white eyes."""
+    both = np.concatenate([frames, np.roll(frames, 2, axis=0)], axis=2)
+    guide = np.concatenate([depth, np.roll(depth, 2, axis=0)], axis=2)
+    head = np.float32(cv2.cvtColor(frames[1], cv2.COLOR_RGB2GRAY))[TOP : TOP + SIDE, LEFTS[1] : LEFTS[1] + SIDE]
+    film = carried(both, guide, [[head], [head]])
+    assert figures(film[:, :, :SIZE])[:, 9, 5].min() > 200
+    assert figures(np.roll(film[:, :, SIZE:], -2, axis=0))[:, 9, 5].min() > 200
 
 
 def test_the_scenery_stays_as_each_frame_has_it(frames, depth):
