@@ -51,11 +51,11 @@ def carried(frames: Array, depth: Array, heroes: Sequence[Sequence[Array]] = ())
     onward, back = steps(depth, in_front)
     small = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
     seen = np.concatenate([np.float32(small), np.where(in_front, depth, FAR)[..., None]], axis=-1)
-    keys = [lend(number, seen, onward, back) for number in range(len(frames))]
     drawn = frames
     for heads, own in zip(heroes or [()], apart(depth, len(heroes)), strict=True):
         figure = in_front & own
         if figure.any():
+            keys = (lend(number, seen, onward, back) for number in range(len(frames)))  # large: two at a time
             best = max(keys, key=lambda key: worth(key, small, figure, heads))
             drawn = laid_over(drawn, frames[best.number], best, own)
     return drawn
