@@ -47,9 +47,9 @@ def heads(folder: Path, estimator: DepthEstimator) -> list[Array]:
 def resemblance(frame: Array, shape: Array, heads: Sequence[Array]) -> float:
     """How much what stands in front, bool (h,w), in a frame uint8 (h,w,3) has the face of one of ``heads``: up to 1.
 
-    0 where nothing stands in front, or it is smaller than any face.
+    0 where no head is known, nothing stands in front, or it is smaller than any face.
     """
-    if not shape.any():
+    if not heads or not shape.any():
         return 0.0
     top, bottom, left, right = box(shape)
     drawn, best = only(frame, shape)[top:bottom, left:right], 0.0
