@@ -77,12 +77,18 @@ def environment() -> dict[str, Any]:
     }
 
 
-def choices(shots: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], str]:
-    """Which clip each shot of a manifest took from which candidates, by their ids."""
-    return {tuple(c["clip"] for c in shot["candidates"]): shot["reference"]["clip"] for shot in shots}
+Choices = Mapping[tuple[str, ...], Sequence[str]]  # the clips that were taken from some candidates, plot by plot
 
 
-def recall(film: Path) -> tuple[Story, Settings, dict[tuple[str, ...], str]]:
+def choices(shots: Iterable[Mapping[str, Any]]) -> Choices:
+    """Which clip each shot of a manifest took from which candidates, by their ids; plots may share candidates."""
+    taken: dict[tuple[str, ...], list[str]] = {}
+    for shot in shots:
+        taken.setdefault(tuple(c["clip"] for c in shot["candidates"]), []).append(shot["reference"]["clip"])
+    return taken
+
+
+def recall(film: Path) -> tuple[Story, Settings, Choices]:
     """The story, the settings and the choice of clips that a film says it was made with."""
     told, folder = provenance.read_manifest(film), film.parent.absolute()
     try:

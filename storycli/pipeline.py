@@ -4,7 +4,7 @@ Every step is taken by ``do(stage, *inputs, at=folder)``, which carries a stage 
 ``stages.py`` has the stages, each of which can also be run alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def render(
     do: Do,
     *,
     folder: Path = Path(),
-    earlier: Mapping[tuple[str, ...], str] | None = None,
+    earlier: manifest.Choices | None = None,
     pick: Callable[..., Story] | None = None,
     each: Callable[..., Iterable[Shot]] = map,
 ) -> Film:

@@ -127,13 +127,19 @@ def retrieve(
 
 
 def choose(
-    plots: Sequence[Plot], found: Sequence[Sequence[Candidate]], earlier: Mapping[tuple[str, ...], str]
+    plots: Sequence[Plot], found: Sequence[Sequence[Candidate]], earlier: Mapping[tuple[str, ...], Sequence[str]]
 ) -> list[Clip]:
-    """One clip for each plot, none used twice where that can be."""
-    open_to = [
-        _asked_for(number, plot, candidates) or _kept(candidates, earlier) or candidates
-        for number, (plot, candidates) in enumerate(zip(plots, found, strict=True), 1)
-    ]
+    """One clip for each plot, none used twice where that can be.
+
+    ``earlier`` has the ids of the clips that were once taken from some candidates; the first plot that finds those
+    candidates keeps the first of them, and so on.
+    """
+    taken = {ids: iter(clips) for ids, clips in earlier.items()}
+    open_to = []
+    for number, (plot, candidates) in enumerate(zip(plots, found, strict=True), 1):
+        before = next(taken.get(tuple(candidate.clip.id for candidate in candidates), iter(())), None)
+        kept = [candidate for candidate in candidates if candidate.clip.id == before]
+        open_to.append(_asked_for(number, plot, candidates) or kept or candidates)
     if all(len(candidates) == 1 for candidates in open_to):
         return [only.clip for (only,) in open_to]
     from storycli.library.assignment import assign
@@ -307,8 +313,3 @@ def _asked_for(number: int, plot: Plot, candidates: Sequence[Candidate]) -> Sequ
             "choose a smaller number in the storyboard, or look up more with --candidates",
         )
     return candidates[plot.candidate - 1 : plot.candidate]
-
-
-def _kept(candidates: Sequence[Candidate], earlier: Mapping[tuple[str, ...], str]) -> Sequence[Candidate]:
-    before = earlier.get(tuple(candidate.clip.id for candidate in candidates))
-    return [candidate for candidate in candidates if candidate.clip.id == before]

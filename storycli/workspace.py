@@ -150,7 +150,7 @@ class RunFolder:
         """The storyboard with the candidates that a person chose for some of its plots, which it keeps."""
         return storyboard.choose(self.folder / "storyboard.yaml", candidates)
 
-    def choices(self) -> dict[tuple[str, ...], str]:
+    def choices(self) -> manifest.Choices:
         """Which clip the last finished cut of this film took from which candidates, by their ids."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             return manifest.choices(json.loads((self.folder / "manifest.json").read_bytes())["shots"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from studio import MODEL, PLACES
 
-from storycli import catalogue, company, pipeline, plots, stages
+from storycli import catalogue, company, manifest, pipeline, plots, stages
 from storycli.config import Settings
 from storycli.errors import StoryError
 from storycli.media import video
@@ -92,8 +92,18 @@ def test_a_candidate_that_was_not_found_is_an_error_that_names_the_plot():
 
 def test_a_plot_keeps_the_clip_of_an_earlier_cut_while_its_candidates_are_the_same():
     found = [candidates("a", "b"), candidates("a", "b", "c")]
-    kept = stages.choose([plot("one"), plot("two")], found, {("a", "b", "c"): "a"})
+    kept = stages.choose([plot("one"), plot("two")], found, {("a", "b", "c"): ["a"]})
     assert [clip.id for clip in kept] == ["b", "a"]
+
+
+def test_plots_with_the_same_candidates_keep_each_its_own():
+    """A story may say the same thing twice; filmed again, it is the same film."""
+    plots, found = [plot("one"), plot("two", candidate=3), plot("one")], [candidates("a", "b", "c")] * 3
+    first = [clip.id for clip in stages.choose(plots, found, {})]
+    assert first[1] == "c" and len(set(first)) == 3
+    shots = [{"candidates": [{"clip": name} for name in "abc"], "reference": {"clip": one}} for one in first[::-1]]
+    again = stages.choose(plots, found, manifest.choices(shots))
+    assert [clip.id for clip in again] == [first[2], "c", first[0]]
 
 
 def test_a_plot_may_bring_its_own_video_and_nothing_is_searched_for_it(walk, studio):
