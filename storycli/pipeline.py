@@ -45,9 +45,10 @@ def render(
         hero.name: do(stages.train_character, hero, stages.pictures(hero), model, **how) for hero in story.characters
     }
     takes = [stages.take(plot, settings, model) for plot in story.plots]
+    footage = [plot.reference and stages.Footage(plot.reference) for plot in story.plots]
     found = [
-        do(stages.retrieve, plot.query, plot.reference, library, settings.candidates, take.seconds, at=at)
-        for at, plot, take in numbered(story.plots, takes)
+        do(stages.retrieve, plot.query, own, library, settings.candidates, take.seconds, at=at)
+        for at, plot, own, take in numbered(story.plots, footage, takes)
     ]
     clips = stages.choose(story.plots, found, earlier or {})
     if pick:

@@ -49,7 +49,17 @@ class ClipLibrary:
     def identity(self) -> Any:
         from storycli.library import index, shipped
 
-        return index.state(self.folder) if self.folder else digest.file(shipped.CLIPS)
+        return index.state(self.folder) if self.folder else (str(shipped.CLIPS), digest.file(shipped.CLIPS))
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """A video that a plot names. Where it lies is part of what it is: the clip that is made of it says so."""
+
+    path: Path
+
+    def identity(self) -> Any:
+        return str(self.path), self.path
 
 
 def pictures(character: Character) -> tuple[Path, ...]:
@@ -117,10 +127,11 @@ def train_character(
 
 
 def retrieve(
-    query: str, reference: Path | None, library: ClipLibrary, k: int, seconds: float, *, into: Path
+    query: str, reference: Footage | None, library: ClipLibrary, k: int, seconds: float, *, into: Path
 ) -> tuple[Candidate, ...]:
     """The clips whose motion fits a query, best first; or the video that the plot itself names."""
-    found = (_own_clip(reference),) if reference else open_library(library.folder).search(query, k, seconds=seconds)
+    own = [_own_clip(reference.path)] if reference else []
+    found = own or open_library(library.folder).search(query, k, seconds=seconds)
     for number, candidate in enumerate(found, 1):
         _poster(candidate.clip, into / f"candidate-{number}.jpg")
     return tuple(found)

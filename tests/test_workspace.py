@@ -269,6 +269,17 @@ def test_a_file_counts_by_its_content(tmp_path):
     assert calls == ["one", "two"]
 
 
+def test_a_reference_that_was_renamed_is_read_where_it_lies_now(film, run, studio, tmp_path):
+    board = tmp_path / "story.yaml"
+    own = (studio.folder / "palace.mp4").rename(tmp_path / "one.mp4")
+    told = "version: 1\ntitle: T\nplots:\n  - {text: a, query: a, prompt: a, reference: %s}\n"
+    for name in ("one.mp4", "other.mp4"):
+        board.write_text(told % (own := own.rename(tmp_path / name)))
+        assert run("render", board, "-o", "own.mp4", "--size", "64x64" if name == "one.mp4" else "80x64").code == 0
+    shots = json.loads((tmp_path / "own.storycli/manifest.json").read_text())["shots"]
+    assert [shot["reference"]["path"] for shot in shots] == ["other.mp4"]
+
+
 def test_the_lock_is_free_again_after_the_run(tmp_path):
     with RunFolder(tmp_path / "film.mp4"):
         failed = []
