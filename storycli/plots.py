@@ -96,22 +96,26 @@ def _first_words(text: str) -> str:
 
 
 def _plot(text: str, query: str, prompt: str) -> Plot:
+    style = f", {STYLE}"
+    return Plot(text=_cut(text), query=_cut(query), prompt=_cut(prompt, MAX_TEXT - len(style)).rstrip(". ") + style)
+
+
+def _cut(text: str, most: int = MAX_TEXT) -> str:
+    """A text on one line, of so many characters at most."""
     text = " ".join(text.split())
-    if len(text) > MAX_TEXT:
-        text = text[: MAX_TEXT - 4].rsplit(" ", 1)[0] + " ..."
-    return Plot(text=text, query=query, prompt=f"{prompt.strip().rstrip('.')}, {STYLE}")
+    return text if len(text) <= most else text[: most - 4].rsplit(" ", 1)[0] + " ..."
 
 
 def _as_it_stands(line: str, characters: Sequence[Character]) -> Plot:
     """A line as a plot. It may mark its characters itself, as ``{name}``; else their names in it are marked."""
-    if len(line) > MAX_TEXT:
+    text, prompt = line, marked(line, characters)
+    for character in characters:
+        text = text.replace("{" + character.name + "}", character.class_word or character.name)
+    if max(len(text), len(prompt)) > MAX_TEXT:
         raise StoryError(
             f"a line of the story is longer than {MAX_TEXT} characters", "with --llm none, write one plot a line"
         )
-    text = line
-    for character in characters:
-        text = text.replace("{" + character.name + "}", character.class_word or character.name)
-    return Plot(text=text, query=text, prompt=marked(line, characters))
+    return Plot(text=text, query=text, prompt=prompt)
 
 
 def marked(prompt: str, characters: Sequence[Character]) -> str:

@@ -423,6 +423,18 @@ def test_auto_reads_offline_where_no_server_is_set(monkeypatch):
     assert plots.split("A boy ran.").plots[0].prompt == "a boy running, storybook style"
 
 
+def test_words_without_an_end_are_cut_to_a_plot():
+    (plot,) = plots.split("Rain. Neon. Silence. " * 120, llm="offline").plots
+    assert max(len(plot.text), len(plot.query), len(plot.prompt)) <= 2000
+    assert plot.text.endswith(". ...") and re.search(r"\w, storybook style$", plot.prompt)
+
+
+def test_a_line_that_its_hero_s_kind_makes_too_long_is_refused():
+    bear = Character(name="t", dir="t", class_word="teddy bear")
+    with pytest.raises(StoryError, match="a line of the story is longer than 2000 characters"):
+        plots.split("{t} " * 400 + "walks", llm="none", characters=[bear])
+
+
 def test_strange_characters_in_a_text_do_no_harm():
     (plot,) = offline("A\u200b boy\x0b ran \ud800 home, %s {0} <b> \\n $x [x].")
     assert plot.text.startswith("A boy")
