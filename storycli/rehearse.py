@@ -53,7 +53,8 @@ def best_tau(render: Render, scored: Callable[[np.ndarray, np.ndarray], Scores],
     """The tau that shows the character best (or, without one, the prompt) among those that keep the structure."""
     guide = depth[np.linspace(0, len(depth) - 1, min(FRAMES, len(depth))).round().astype(int)]
     found = {tau: scored(render(guide, seed=seed, steps=STEPS, tau=tau, progress=None), guide) for tau in TAUS}
-    keeps = [tau for tau in TAUS if found[tau].structure >= KEPT * found[TAUS[0]].structure]
+    whole = found[TAUS[0]].structure
+    keeps = [tau for tau in TAUS if found[tau].structure >= min(whole, KEPT * whole)]
     best = max(keeps, key=lambda tau: found[tau].prompt if found[tau].identity is None else found[tau].identity)
     log.info("tau %s of %s", best, found)
     return best

@@ -60,6 +60,12 @@ def test_auto_is_the_tau_that_shows_the_character_best_and_still_keeps_the_struc
     assert last == (8, 5, 20, 0.4, "told")
 
 
+def test_auto_keeps_the_structure_whole_where_no_tau_shows_any():
+    found = {0.0: (0.5, 0, -0.05), 0.2: (0.6, 0, -0.2), 0.4: (0.7, 0, -0.2), 0.6: (0.9, 0, -0.1)}
+    _, (_, tau) = filmed(Judge(lambda seed, tau: found[tau]), take(tau="auto"))
+    assert tau == 0
+
+
 def test_without_a_character_auto_goes_by_the_prompt():
     found = {0.0: (0, 0.5, 1.0), 0.2: (0, 0.8, 0.95), 0.4: (0, 0.7, 0.9), 0.6: (0, 0.9, 0.5)}
     _, (_, tau) = filmed(Judge(lambda seed, tau: found[tau]), take(tau="auto"), cast=False)
