@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from storycli.errors import StoryError
 from storycli.media.pictures import pictures, read
@@ -90,6 +90,19 @@ def test_broken_empty_huge_and_tiny_files_are_refused_by_name(tmp_path):
     ]:
         with pytest.raises(StoryError, match=f"{name}.*{reason}"):
             read(tmp_path / name, 64)
+
+
+def test_a_program_that_is_called_a_picture_is_not_run(tmp_path, monkeypatch):
+    """EPS is PostScript, and Pillow would have Ghostscript run it."""
+    ghostscript, ran = tmp_path / "gs", tmp_path / "ran"
+    ghostscript.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    solid().save(tmp_path / "a.eps")
+    with pytest.raises(StoryError, match="cannot be read as a picture"):
+        read((tmp_path / "a.eps").rename(tmp_path / "a.png"), 32)
+    assert not ran.exists()
 
 
 def test_a_folder_gives_its_pictures_in_order_and_not_what_training_left_there(tmp_path):

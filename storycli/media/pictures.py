@@ -9,6 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from storycli.errors import StoryError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # whatever a file is called; EPS, for one, is a program
 MOST = 20
 LARGEST = 100_000_000  # pixels; a file that claims more is refused before it is decoded
 OURS = "preview"  # pictures that training writes beside those it reads begin with this
@@ -45,7 +46,7 @@ def read(path: Path, size: int) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 if file.width * file.height > LARGEST:
                     raise Image.DecompressionBombError
                 if min(file.size) < 16:
