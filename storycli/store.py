@@ -37,6 +37,8 @@ def pull(weights: Weights, mirror: str = "", report: Report | None = None) -> No
     ``mirror`` is a folder or the address of one, in which the files lie under ``NAME/`` or by themselves (an address:
     under ``NAME/``); without one they come from their publishers. Raises StoryError.
     """
+    if weights.built_in:
+        raise StoryError(f"{weights.name} is built in, and not whole", "install storycli again")
     with _alone(weights):
         for file in weights.absent():
             source = _source(weights, file, mirror)
@@ -50,6 +52,7 @@ def take_in(weights: Weights, given: Sequence[str], report: Report | None = None
     Each of ``given`` is a file or a folder of files with names as published, or ``NAME=FILE``. A file gets a second
     name, where the disk allows that, and is not copied. It replaces one that is here. Raises StoryError.
     """
+    _fetched(weights, "replaced")
     unlike = []
     with _alone(weights):
         for file, source in _recognised(weights, given).items():
@@ -61,8 +64,7 @@ def take_in(weights: Weights, given: Sequence[str], report: Report | None = None
 
 def remove(weights: Weights, *, forget: bool = False) -> int:
     """Delete the files of a model, and return how many bytes that freed. ``forget`` their digests too."""
-    if weights.built_in:
-        raise UsageError(f"{weights.name} is built in", "only fetched weights can be deleted")
+    _fetched(weights, "deleted")
     freed = 0
     if weights.folder.is_dir():
         with _alone(weights):
@@ -71,6 +73,12 @@ def remove(weights: Weights, *, forget: bool = False) -> int:
     if forget:
         pins.forget(weights.folder)
     return freed
+
+
+def _fetched(weights: Weights, done: str) -> None:
+    """Refuse to change what belongs to the package."""
+    if weights.built_in:
+        raise UsageError(f"{weights.name} is built in", f"only fetched weights can be {done}")
 
 
 def first_use(weights: Weights) -> bool:

@@ -278,6 +278,8 @@ def test_fetched_weights_can_be_deleted_and_built_in_ones_not(run, tmp_path):
     assert run("models", "rm", "lvdm").code == 0
     assert not os.path.exists(folder)
     assert run("models", "rm", "storybook").code == 2
+    (tmp_path / "storybook-depth.safetensors").write_bytes(b"")
+    assert run("models", "import", "storybook", "storybook-depth.safetensors").code == 2
     assert run("models", "path", "nonesuch").code == 2
 
 
