@@ -15,6 +15,7 @@ from storycli import catalogue, digest
 from storycli.catalogue import DepthNetwork, Model
 from storycli.config import Settings
 from storycli.errors import StoryError
+from storycli.locks import alone
 from storycli.story import NAMED, Candidate, Character, Clip, Plot, Story, Take
 
 Report = Callable[[int, int], None]
@@ -120,10 +121,13 @@ def train_character(
     report: Report | None = None,
 ) -> Path:
     """The weights of a character: those in its folder if they are of these pictures, else trained now."""
-    from storycli.characters.learn import train
+    from storycli.characters import learn
     from storycli.characters.personal import ready
 
-    return ready(character, model.name) or train(character, model.name, device=device, progress=report)
+    if weights := ready(character, model.name):
+        return weights
+    with alone(character.dir / learn.LOCK, character.dir, wait=True):  # another film may be about to have them
+        return ready(character, model.name) or learn.train(character, model.name, device=device, progress=report)
 
 
 def retrieve(

@@ -1,17 +1,16 @@
 """The weights on disk: fetched from their publishers or a mirror, taken from files at hand, counted, deleted."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from filelock import FileLock, Timeout
-
 from storycli import download, pins
 from storycli.catalogue import WeightFile, Weights
 from storycli.errors import StoryError, UsageError
+from storycli.locks import alone
 
 TERMS = ".terms-told"  # in a model's folder, once they have been
 Report = Callable[[str, int, int], None]  # of a file: its name, MB here, MB in all
@@ -154,14 +153,7 @@ def _recognised(weights: Weights, given: Sequence[str]) -> dict[WeightFile, Path
     return found
 
 
-@contextmanager
-def _alone(weights: Weights) -> Iterator[None]:
+def _alone(weights: Weights) -> AbstractContextManager[None]:
     """One at a time changes the files of a model."""
     weights.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(pins.weights_folder() / f".{weights.name}.lock")
-    try:
-        held = lock.acquire(blocking=False)
-    except Timeout:
-        raise StoryError(f"{weights.folder}: another command is at work on it", "wait until it is done") from None
-    with held:
-        yield
+    return alone(pins.weights_folder() / f".{weights.name}.lock", weights.folder)

@@ -89,7 +89,7 @@ def install(folder: Path, patch: pytest.MonkeyPatch) -> None:
             frames = np.indices((4, 64, 64)).sum(0)[..., None] * (n + 1) % 256
             video.write(path, np.repeat(frames, 3, axis=-1).astype(np.uint8), 8)
     personal, learn = (types.ModuleType(f"storycli.characters.{name}") for name in ("personal", "learn"))
-    personal.ready, learn.train = _ready, _train
+    personal.ready, learn.train, learn.LOCK = _ready, _train, ".lock"
     for module in (personal, learn):
         patch.setitem(sys.modules, module.__name__, module)
     patch.setattr(catalogue, "choose", lambda name, device: MODEL)

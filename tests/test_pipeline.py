@@ -2,9 +2,12 @@
 
 import dataclasses
 import inspect
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from studio import MODEL, PLACES
 
 from storycli import catalogue, company, manifest, pipeline, plots, stages
@@ -173,6 +176,16 @@ def test_a_character_is_trained_once_and_found_again(walk, studio, teddy):
     pipeline.render(board, Settings(), walk)
     pipeline.render(board, Settings(), walk)
     assert [work for work in studio.work() if work.startswith("train")] == ["train teddy"]
+
+
+def test_a_hero_that_another_film_is_learning_is_waited_for(studio, teddy):
+    hero = Character(name="teddy", dir=teddy)
+    with ThreadPoolExecutor() as pool, FileLock(teddy / ".lock"):
+        film = pool.submit(stages.train_character, hero, (), MODEL)
+        time.sleep(0.2)
+        (teddy / "character.safetensors").write_text("learnt for the other film")
+    assert film.result().read_text() == "learnt for the other film"
+    assert studio.work() == []
 
 
 def test_a_storyboard_is_not_told_again_as_plots(walk):

@@ -24,7 +24,7 @@ from storycli.media.pictures import pictures
 from storycli.render import load_model
 from storycli.story import Character
 
-CHECKPOINT = ".character.ckpt"
+CHECKPOINT, LOCK = ".character.ckpt", ".character.lock"
 Watch = Callable[[int, VideoModel, Personal], None]
 
 

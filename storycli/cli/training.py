@@ -69,6 +69,7 @@ def train_character(
     from storycli import catalogue, config, script
     from storycli.characters import learn, methods
     from storycli.characters import proof as proving
+    from storycli.locks import alone
 
     settings = config.load({"model": model, "device": device})
     chosen = catalogue.choose(settings.model, settings.device)
@@ -83,7 +84,8 @@ def train_character(
     with screen.progress() as report:
         tell = partial(report, "train-character", "")
         watch = proving.previews(hero, chosen, preview, **how) if preview else None
-        path = learn.train(hero, chosen.name, config=training, progress=tell, watch=watch, **how)
+        with alone(hero.dir / learn.LOCK, hero.dir):
+            path = learn.train(hero, chosen.name, config=training, progress=tell, watch=watch, **how)
         tell = partial(report, "proof", "")
         found = proving.prove(hero, path, chosen, progress=tell, **how) if proof else None
     told = {"character": str(path), "name": hero.name} | (asdict(found) if found else {})
