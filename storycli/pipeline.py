@@ -42,7 +42,8 @@ def render(
     library = stages.ClipLibrary(config.library_folder(settings.index))
     how = {"device": settings.device}
     heroes = {
-        hero.name: do(stages.train_character, hero, stages.pictures(hero), model, **how) for hero in story.characters
+        hero.name: do(stages.train_character, hero, stages.pictures(hero), model, library=library, **how)
+        for hero in story.characters
     }
     takes = [stages.take(plot, settings, model) for plot in story.plots]
     footage = [plot.reference and stages.Footage(plot.reference) for plot in story.plots]

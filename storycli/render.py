@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import precision
 from models.confined import Regions, confinable, confined, standing_apart
-from models.personal import modulated, projections
+from models.personal import convolutions, modulated, projections
 from models.sampler import Denoise, clip_noise, ddim, dpm_solver_pp_2m, from_v, guided
 from models.steady import steadied, steady_weights
 from models.text import put
@@ -46,7 +46,7 @@ class Renderer:
         self.device = precision.pick_device(device)
         self.model = load_model(model)
         if self.device.type == "cuda":
-            precision.in_bf16(self.model.unet, but=projections(self.model.unet))
+            precision.in_bf16(self.model.unet, but=changed_by_characters(model, self.model.unet))
         precision.hold_memory()
         self.model = self.model.to(self.device, "unet")
         if compile:
@@ -281,6 +281,11 @@ def to_frames(model: VideoModel, latents: Tensor) -> np.ndarray:
             parts.append(((video[0] + 1) * 127.5).round().to(torch.uint8))
     frames = rearrange(torch.cat(parts, dim=1), "c f h w -> f h w c").cpu().numpy()
     return frames if model.upscaler is None else crisp(frames)
+
+
+def changed_by_characters(model: str, unet: nn.Module) -> list[str]:
+    """The layers of a model's U-Net that branches modulate: the paper's, and the built-in one's convolutions, too."""
+    return projections(unet) + (convolutions(unet) if model == "storybook" else [])
 
 
 def load_model(name: str) -> VideoModel:

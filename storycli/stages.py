@@ -53,6 +53,9 @@ class ClipLibrary:
         return index.state(self.folder) if self.folder else (str(shipped.CLIPS), digest.file(shipped.CLIPS))
 
 
+BUILT_IN = ClipLibrary(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Footage:
     """A video that a plot names. Where it lies is part of what it is: the clip that is made of it says so."""
@@ -117,17 +120,19 @@ def train_character(
     pictures: Sequence[Path],
     model: Model,
     *,
+    library: ClipLibrary = BUILT_IN,
     device: str = "auto",
     report: Report | None = None,
 ) -> Path:
     """The weights of a character: those in its folder if they are of these pictures, else trained now."""
-    from storycli.characters import learn
+    from storycli.characters.learn import LOCK, train
     from storycli.characters.personal import ready
 
     if weights := ready(character, model.name):
         return weights
-    with alone(character.dir / learn.LOCK, character.dir, wait=True):  # another film may be about to have them
-        return ready(character, model.name) or learn.train(character, model.name, device=device, progress=report)
+    with alone(character.dir / LOCK, character.dir, wait=True):  # another film may be about to have them
+        how = {"index": library.folder, "device": device, "progress": report}
+        return ready(character, model.name) or train(character, model.name, **how)
 
 
 def retrieve(

@@ -103,7 +103,7 @@ def _ready(character, model):
     return path if path.exists() else None
 
 
-def _train(character, model, *, device, progress):
+def _train(character, model, *, index, device, progress):
     did(f"train {character.name}")
     path = character.dir / "character.safetensors"
     path.write_text(f"weights of {character.name}")

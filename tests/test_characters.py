@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from models.checkpoint import read_metadata, write_tensors
-from models.personal import TimeInv, remove_branches
+from models.personal import TimeInv, parameter_of, remove_branches
 from storycli.catalogue import named
 from storycli.characters import personal, proof, views
 from storycli.characters.learn import train
@@ -25,7 +26,7 @@ from storycli.config import EXAMPLES
 from storycli.errors import StoryError
 from storycli.media import filmstrip
 from storycli.media.pictures import pictures
-from storycli.render import load_model
+from storycli.render import changed_by_characters, load_model
 from storycli.story import Character
 
 QUICK = CharacterConfig(steps=2, batch=2, class_batch=1, views=2, rank=2, rows=4)
@@ -127,9 +128,9 @@ def test_training_stops_early_when_it_no_longer_learns():
 def test_a_training_can_be_watched(tmp_path, monkeypatch):
     monkeypatch.setattr("storycli.characters.learn.LOOK", 1)
     monkeypatch.setattr(proof, "FRAMES", 2)
-    monkeypatch.setattr(proof, "STEPS", 2)
     hero = teddy(tmp_path / "teddy")
-    watched = train(hero, config=QUICK, watch=proof.previews(hero, named("storybook"), 2, "cpu"))
+    quick = dataclasses.replace(named("storybook"), steps=2)
+    watched = train(hero, config=QUICK, watch=proof.previews(hero, quick, 2, "cpu"))
     with Image.open(hero.dir / "preview-steps.png") as shown:
         assert shown.width == 2 * 128 + 3 * filmstrip.GAP  # one row of two frames: after step 2, not after step 1
         assert shown.height < 2 * 128
@@ -213,6 +214,29 @@ def test_weights_that_were_fetched_are_read_once_to_tell_what_a_character_was_ma
 def test_the_hero_of_the_example_ships_trained_for_the_built_in_model():
     hero = Character(name="teddy", dir=EXAMPLES / "teddy", class_word="teddy bear")
     assert ready(hero, "storybook") == hero.dir / "character.safetensors"
+
+
+def test_weights_that_a_character_changes_are_not_rounded_before(learnt):
+    _, path = learnt
+    unet, tensors = load_model("storybook").unet, load_character(path, "storybook").tensors
+    layers = changed_by_characters("storybook", unet)
+    assert set(map(parameter_of, tensors)) == {f"{layer}.weight" for layer in layers}
+
+
+def test_clips_of_a_class_are_those_of_the_chosen_index_and_for_the_built_in_model_its_own(monkeypatch):
+    opened = []
+
+    class Nothing:
+        def __init__(self, folder):
+            opened.append(folder)
+
+        def search(self, query, k):
+            return []
+
+    monkeypatch.setattr("storycli.retrieve.Library", Nothing)
+    for model, index in (("lvdm", Path("mine")), ("lvdm", None), ("storybook", Path("mine"))):
+        assert views.class_views(None, model, "bear", 64, 1, index) is None
+    assert opened == [Path("mine"), None]
 
 
 def test_a_character_made_for_other_weights_is_refused(learnt, tmp_path):

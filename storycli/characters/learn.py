@@ -32,6 +32,7 @@ def train(
     character: Character,
     model: str = "storybook",
     *,
+    index: Path | None = None,
     device: str = "auto",
     config: CharacterConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -39,6 +40,8 @@ def train(
     save_every: float = 20,
 ) -> Path:
     """Learn a character from the pictures in its folder and write ``character.safetensors`` beside them.
+
+    Clips of an ``index`` keep its class word honest; for the built-in model, those of the built-in library.
 
     Every ``save_every`` seconds the state is kept there too; the same training, started again after it was killed, goes
     on from it and ends with the same character. Every 25 steps ``watch(step, model, character)`` may look at how far
@@ -56,7 +59,7 @@ def train(
     class_word = kind(character)
     size = catalogue.named(model).sampled[0]
     shown = picture_views(whole, model, pictures(character.dir), class_word, size, config.views, config.seed)
-    others = class_views(whole, model, class_word, size, config.frames)
+    others = class_views(whole, model, class_word, size, config.frames, index)
 
     header = identity(character, model) | recipe(config)
     pupil = Pupil.begin(whole, class_word, config)

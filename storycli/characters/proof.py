@@ -21,7 +21,7 @@ from storycli.retrieve import Library
 from storycli.story import Character
 
 SCENES = ("walking in a snowy forest", "dancing in a flower garden", "sitting on a tropical beach")
-FRAMES, STEPS = 8, 12
+FRAMES = 8
 LEAST_GAIN = 0.02  # of cosine; less than this is within what another seed changes
 
 
@@ -69,7 +69,7 @@ def prove(
                 f"a {hero} {scene}, storybook style",
                 depth,
                 seed=seed + number,
-                steps=STEPS,
+                steps=model.steps,
                 sampler=model.sampler,
                 guidance=model.guidance,
                 tau=model.tau,
@@ -98,7 +98,7 @@ def previews(character: Character, model: Model, every: int, device: str = "auto
 
     def watch(step: int, network: VideoModel, now: Personal) -> None:
         if step % every == 0:
-            how = dict(seed=0, steps=STEPS, sampler=model.sampler, guidance=model.guidance, tau=model.tau)
+            how = dict(seed=0, steps=model.steps, sampler=model.sampler, guidance=model.guidance, tau=model.tau)
             latents = sample(network, f"a {{hero}} {SCENES[0]}, storybook style", depth, cast={"hero": now}, **how)
             rows[f"after {step} steps"] = to_frames(replace(network, upscaler=None), latents)
             filmstrip.sheet(rows, character.dir / "preview-steps.png", columns=FRAMES)

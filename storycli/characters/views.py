@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +15,6 @@ from torch import Tensor
 from models import precision
 from models.video_model import VideoModel
 from storycli import catalogue
-from storycli.config import library_folder
 from storycli.depth import DepthEstimator, figure, near
 from storycli.media.pictures import read
 
@@ -108,16 +108,19 @@ def elsewhere(rng: np.random.Generator, style: str, actions: Sequence[str] = ACT
     return words + (", storybook style" if style == "storybook picture" and rng.random() < 0.5 else "")
 
 
-def class_views(model: VideoModel, name: str, class_word: str, size: int, frames: int) -> Views | None:
-    """Library clips that fit the class word, with their own captions; of each its middle frame, or ``frames``.
+def class_views(
+    model: VideoModel, name: str, class_word: str, size: int, frames: int, index: Path | None = None
+) -> Views | None:
+    """Clips that fit the class word, with their own captions; of each its middle frame, or ``frames``.
 
-    The built-in library shows the storybook world; another model needs a library of real footage.
+    The built-in model's are those of the built-in library, which shows the storybook world; another model needs an
+    ``index`` of real footage.
     """
     from storycli.media import video
     from storycli.retrieve import Library
 
-    library = None if name == "storybook" else library_folder(None)
-    found = Library(library).search(class_word, 48) if library or name == "storybook" else []
+    library = Library(None) if name == "storybook" else Library(index) if index else None
+    found = library.search(class_word, 48) if library else []
     clips = [candidate.clip for candidate in found if candidate.clip.caption]
     if not clips:
         log.warning("no captioned clips of %s to keep the class word honest", class_word)

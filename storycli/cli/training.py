@@ -81,11 +81,12 @@ def train_character(
     wishes |= {name: value for name, value in (("steps", steps), ("frames", frames)) if value}
     training = methods.config_for(chosen.name, **wishes)
     how = {"device": settings.device}
+    index = config.library_folder(settings.index)
     with screen.progress() as report:
         tell = partial(report, "train-character", "")
         watch = proving.previews(hero, chosen, preview, **how) if preview else None
         with alone(hero.dir / learn.LOCK, hero.dir):
-            path = learn.train(hero, chosen.name, config=training, progress=tell, watch=watch, **how)
+            path = learn.train(hero, chosen.name, index=index, config=training, progress=tell, watch=watch, **how)
         tell = partial(report, "proof", "")
         found = proving.prove(hero, path, chosen, progress=tell, **how) if proof else None
     told = {"character": str(path), "name": hero.name} | (asdict(found) if found else {})
