@@ -50,11 +50,11 @@ def absolute(story: Story, folder: Path) -> Story:
     return story.model_copy(update={"characters": cast, "plots": plots})
 
 
-def write(path: Path, story: Story, *, keep: bool = False) -> int:
+def write(path: Path, story: Story, *, keep: bool = False, before: Story | None = None) -> int:
     """Write ``story``. With ``keep``, plots of the same text in the file stay as they were edited.
 
-    So do characters of the same name and folder. Returns how many plots were kept so. Raises StoryError when the file
-    has mistakes.
+    So do characters of the same name and folder. Of those that were told in a story ``before``, only what was edited
+    since stays; the rest is told anew. Returns how many plots were kept. Raises StoryError when the file has mistakes.
     """
     board = _load(path)[0] if keep and path.exists() else _new(path)
     kept = 0
@@ -65,18 +65,34 @@ def write(path: Path, story: Story, *, keep: bool = False) -> int:
             return tuple(os.path.abspath(path.parent / value) if key in PATHS else value for key, value in values)
 
         there = board.get(name) or ()
-        before = defaultdict(deque)  # the items that are known by the same, in their order
+        same, told = defaultdict(deque), defaultdict(deque)  # the items that are known by the same, in their order
         for item in there:
-            before[known_by(item)].append(item)
-        wanted = [_written(item, path) for item in getattr(story, name)]
-        now = [same.popleft() if (same := before[known_by(item)]) else item for item in wanted]
-        kept = len(there) - sum(map(len, before.values()))
+            same[known_by(item)].append(item)
+        for item in getattr(before, name, ()):
+            written = _written(item, path)
+            told[known_by(written)].append(written)
+        now = []
+        for item in (_written(item, path) for item in getattr(story, name)):
+            old, once = (items[known_by(item)].popleft() if items[known_by(item)] else None for items in (same, told))
+            now.append(_merged(old, item, once) if old else item)
+        kept = len(there) - sum(map(len, same.values()))
         if [*map(id, now)] != [*map(id, there)]:
             board[name] = CommentedSeq(now)
     board["title"] = story.title
     with replacing(path) as temporary:
         YAML_FILE.dump(board, temporary)
     return kept
+
+
+def _merged(old: CommentedMap, item: CommentedMap, once: CommentedMap | None) -> CommentedMap:
+    """``old`` as it was edited, and what is still as it was told ``once`` as ``item`` tells it now."""
+    for key in {*item, *once} if once else ():
+        if old.get(key) == once.get(key) != item.get(key):
+            if key in item:
+                old[key] = item[key]
+            else:
+                del old[key]
+    return old
 
 
 def choose(path: Path, candidates: Mapping[int, int]) -> Story:

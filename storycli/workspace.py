@@ -128,22 +128,23 @@ class RunFolder:
     def storyboard(self, story: Story, *, edited_elsewhere: bool) -> Story:
         """``story`` as ``storyboard.yaml`` here tells it, with what people changed in it by hand.
 
-        The same story as in the last run leaves the file as it is; another one, the plots that are the same.
+        The same story as in the last run leaves the file as it is; another one, or another cast, the plots that were
+        edited and are still in it.
         A story that was ``edited_elsewhere``, in a storyboard of the person's own, is taken as it stands; what they
         changed by hand in the one here is then kept beside it.
         """
-        board, told = self.folder / "storyboard.yaml", self.kept / "storyboard.key"
-        key, last = digest.key(story), told.read_text() if told.exists() else ""
+        board, told = self.folder / "storyboard.yaml", self.kept / "storyboard.json"
+        last = Story.model_validate_json(told.read_text(encoding="utf-8")) if told.exists() else None
         if not edited_elsewhere:
-            if not board.exists() or key != last:
-                storyboard.write(board, story, keep=True)
-        elif not board.exists() or key != (there := _told_by(board)):
+            if not board.exists() or story != last:
+                storyboard.write(board, story, keep=True, before=last)
+        elif not board.exists() or story != (there := _told_by(board)):
             if board.exists() and there != last:
                 before = board.with_name("storyboard.before.yaml")
                 place(board, before)
                 log.warning("%s was edited by hand and is replaced; the edits are kept in %s", board, before.name)
             storyboard.write(board, story)
-        write(told, key)
+        write(told, story.model_dump_json(exclude_none=True))
         return storyboard.read(board)
 
     def choose(self, candidates: Mapping[int, int]) -> Story:
@@ -201,10 +202,10 @@ def _intact(home: Path) -> dict[str, Any] | None:
     return record if whole else None
 
 
-def _told_by(board: Path) -> str | None:
-    """The key of the story that a storyboard tells; None for one with mistakes."""
+def _told_by(board: Path) -> Story | None:
+    """The story that a storyboard tells; None for one with mistakes."""
     with suppress(StoryError):
-        return digest.key(storyboard.read(board))
+        return storyboard.read(board)
     return None
 
 

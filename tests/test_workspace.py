@@ -113,6 +113,22 @@ def test_hand_edits_survive_another_script(film, run, studio, script, teddy):
     assert "prompt: A girl ran.  # mine" in board.read_text()
 
 
+def test_another_cast_is_told_in_the_plots_and_edits_stay(run, studio, teddy, tmp_path):
+    board, script = tmp_path / "film.storycli/storyboard.yaml", tmp_path / "boy.txt"
+    script.write_text("A boy walked in the forest.\nThe boy ate in the kitchen.\n")
+
+    def prompts(*cast):
+        done = run("render", script, "--llm", "none", *cast)
+        assert done.code == 0, done.err
+        return re.findall("prompt: (.*)", board.read_text())
+
+    prompts()
+    edit(board, "query: The boy ate in the kitchen.", "query: a kitchen in the palace  # mine")
+    assert prompts("-c", f"boy={teddy}") == ["A {boy} walked in the forest.", "The {boy} ate in the kitchen."]
+    assert prompts() == ["A boy walked in the forest.", "The boy ate in the kitchen."]
+    assert "query: a kitchen in the palace  # mine" in board.read_text()
+
+
 def test_a_character_that_changes_renders_its_own_plots_again(film, run, studio, script, teddy):
     (teddy / "character.safetensors").write_text("better weights")
     again(run, script, teddy)
