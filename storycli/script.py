@@ -1,5 +1,6 @@
 """What the person hands in: a script or a storyboard, and the folders of its characters."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -28,8 +29,9 @@ def read(source: str, cast: list[str], title: str | None = None) -> Script | Sto
         return _with(storyboard.read(path), characters, title)
     name = "the standard input" if source == "-" else source
     heading, text = _heading(_text(_bytes(source), name))
-    title = title or heading or ("story" if source == "-" else path.stem)
-    return Script(text=text, title=title[:200], characters=characters)
+    stem = "" if source == "-" else os.fsencode(path.stem).decode(errors="replace")
+    titles = (each.strip() for each in (title or "", heading, stem, "story"))
+    return Script(text=text, title=next(filter(None, titles))[:200], characters=characters)
 
 
 def character(given: str) -> Character:
@@ -127,7 +129,7 @@ def _text(raw: bytes, name: str) -> str:
 
 def _heading(text: str) -> tuple[str, str]:
     """The title that a story begins with, if any, and the rest: a Markdown heading, or a line on its own."""
-    if markdown := re.match(r"\s*#+\s+(.+)\n", text):
+    if markdown := re.match(r"\s*#+[^\S\n]+(.+)\n", text):
         return markdown[1].strip(), text[markdown.end() :]
     first, _, rest = text.strip().partition("\n\n")
     alone = "\n" not in first and len(first) <= 80 and first[-1] not in ".!?:;,\"'\u201d\u2026"

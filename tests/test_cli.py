@@ -158,6 +158,23 @@ def test_stories_of_other_editors_are_read(run, studio, tmp_path, encoding):
     assert json.loads(done.out)["plots"][0]["text"] == "Ä boy walked."
 
 
+@pytest.mark.parametrize(
+    ("name", "flags", "title"),
+    [(" .txt", (), "story"), (b"bad\xff.txt", (), "bad\ufffd"), ("a.txt", ("--title", " "), "a")],
+)
+def test_a_story_always_has_a_title(run, studio, tmp_path, name, flags, title):
+    path = tmp_path / os.fsdecode(name)
+    path.write_text("A boy walked.\n")
+    done = run("plan", path, "--llm", "none", "-o", "board.yaml", "--json", *flags)
+    assert json.loads(done.out)["title"] == title, done.err
+
+
+def test_a_board_that_names_a_hero_who_is_left_out_is_refused_at_once(run, studio, script, teddy):
+    assert run("plan", script, "--llm", "none", "-c", f"boy={teddy}").code == 0
+    done = run("plan", script, "--llm", "none")
+    assert done.code == 1 and "{boy} is none of the characters" in done.err
+
+
 @pytest.mark.parametrize("command", ["render", "plan"])
 @pytest.mark.parametrize("story", ["nowhere.txt", "."])
 def test_a_story_that_is_not_there_is_named(run, command, story):

@@ -98,7 +98,8 @@ def plan(
     if dry_run:
         return tell_cost(told, settings, json)
     if kept := storyboard.write(board, told, keep=True):
-        screen.say(f"{kept} plots were there already and stay as you left them")
+        screen.say(f"{kept} plots were there already and stay as they are; to plan them anew, delete {board}")
+        storyboard.read(board)  # a hero that is left out may still be in them
     answer(told.model_dump(mode="json") | {"storyboard": str(board)} if json else str(board))
 
 
