@@ -18,6 +18,7 @@ from storycli.story import Tau
 
 PACKAGE = Path(__file__).parent
 EXAMPLES = PACKAGE / "examples"
+TABLE = "clips"  # of a library's folder; one without it holds none
 
 
 def _size(value: Any) -> Any:
@@ -109,13 +110,16 @@ def service(environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
 
 
 def library_folder(chosen: Path | None, *, for_writing: bool = False) -> Path | None:
-    """The clip library: the chosen one, ``./.storycli/index``, or the user's; ``None`` is the built-in."""
+    """The clip library: the chosen one, ``./.storycli/index``, or the user's; ``None`` is the built-in.
+
+    To read, one that nobody chose has to hold clips.
+    """
     if chosen is not None:
         return Path(chosen).expanduser()
     local, own = Path(".storycli/index"), platformdirs.user_data_path("storycli") / "index"
-    if local.is_dir():
-        return local
-    return own if for_writing or own.is_dir() else None
+    if for_writing:
+        return local if local.is_dir() else own
+    return next((folder for folder in (local, own) if (folder / f"{TABLE}.lance").is_dir()), None)
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,8 +75,10 @@ def test_the_clip_library_is_the_chosen_one_else_the_folder_s_else_the_user_s_el
     assert config.library_folder(None) is None
     own = folder / "data" / "storycli" / "index"
     own.mkdir(parents=True)
+    assert config.library_folder(None) is None  # it holds no clips
+    (own / "clips.lance").mkdir()
     assert config.library_folder(None) == own
-    (folder / ".storycli" / "index").mkdir(parents=True)
+    (folder / ".storycli" / "index" / "clips.lance").mkdir(parents=True)
     assert config.library_folder(None) == Path(".storycli/index")
     assert config.library_folder(folder / "clips") == folder / "clips"
 

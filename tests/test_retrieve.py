@@ -131,6 +131,14 @@ def test_deleted_files_stay_until_they_are_pruned(empty, folder):
     assert (empty.status().files, empty.status().missing) == (4, ())
 
 
+def test_a_library_whose_clips_are_all_pruned_is_as_new(empty, folder, tmp_path):
+    empty.add([library.clip(tmp_path / "a.mp4")])
+    (tmp_path / "a.mp4").unlink()
+    empty.prune()
+    assert not list(empty.folder.glob("*.lance")) and not empty.status().files
+    assert empty.add([folder]).added == 5
+
+
 def test_status_counts(empty, folder, tmp_path):
     (tmp_path / "t.csv").write_text("path,caption\nvideos/dog_running.mp4,a dog\n")
     empty.add([folder, tmp_path / "t.csv"])

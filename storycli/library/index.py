@@ -25,10 +25,10 @@ import numpy as np
 import pyarrow as pa
 from lancedb.index import FTS, IvfRq
 
+from storycli.config import TABLE
 from storycli.errors import StoryError
 from storycli.story import Clip
 
-TABLE = "clips"
 SENTENCE = 384  # width of a sentence embedding
 KEEP_VERSIONS = timedelta(hours=1)  # for those who are reading one while it is replaced
 HALF = pa.float16()
@@ -186,8 +186,14 @@ class Index:
             self.table.delete("id IN (" + ", ".join(map(quoted, ids)) + ")")
 
     def tidy(self) -> None:
-        """Brings what is searched by up to date, packs small pieces together, and forgets old versions."""
-        if self.table:
+        """Brings what is searched by up to date, packs small pieces together, and forgets old versions.
+
+        Of a table without a row nothing is left.
+        """
+        if self.table is not None and not len(self):
+            connect(self.folder).drop_table(TABLE)
+            del self.table
+        elif self.table:
             self.table.optimize(cleanup_older_than=KEEP_VERSIONS)
             if count := parts(len(self)):
                 self.sort(count)
