@@ -261,6 +261,10 @@ def test_a_sound_that_is_none_is_an_error(tmp_path, scenes):
         sound.seconds(scenes[0])
     with pytest.raises(StoryError, match="does not exist"):
         film.concat(scenes, tmp_path / "film.mp4", FilmOptions(music=tmp_path / "none.mp3"))
+    with wave.open(str(tmp_path / "empty.wav"), "wb") as file:  # ffmpeg would play it again and again for ever
+        file.setparams((1, 2, 24_000, 0, "NONE", ""))
+    with pytest.raises(StoryError, match="has no sound"):
+        film.concat(scenes, tmp_path / "film.mp4", FilmOptions(music=tmp_path / "empty.wav"))
 
 
 def test_a_clip_that_is_missing_is_named(tmp_path, scenes):

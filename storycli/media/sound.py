@@ -39,6 +39,8 @@ def seconds(path: Path | str) -> float:
             if not container.streams.audio:
                 raise StoryError(f"{path} has no sound")
             samples = sum(frame.samples for frame in container.decode(audio=0))
+            if not samples:
+                raise StoryError(f"{path} has no sound")
             return samples / container.streams.audio[0].rate
     except av.FFmpegError as error:
         raise StoryError(f"{path} is not a sound file, or it is damaged ({error.strerror})") from error
