@@ -300,10 +300,19 @@ def test_prompts_fit_the_small_text_encoder():
         ("begin", "beginning"),
         ("quiz", "quizzing"),
         ("fix", "fixing"),
+        ("be", "being"),
     ],
 )
 def test_gerunds(verb, form):
     assert wording.gerund(verb) == form
+
+
+def test_who_is_somewhere_needs_no_verb():
+    told = plots.split("A wolf was in the woods. The wolf was old.", llm="offline").plots
+    assert [plot.prompt.removesuffix(", storybook style") for plot in told] == [
+        "a wolf in the woods",
+        "a wolf being old in the woods",
+    ]
 
 
 def test_an_actor_nobody_named_is_someone():

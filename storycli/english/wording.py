@@ -132,6 +132,8 @@ def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
 
 
 def _doing(event: Event) -> str:
+    if event.verb == "be" and not event.passive and any(part.role == "place" for part in event.parts):
+        return ""  # "a wolf in the woods"
     particles = [part.words[0] for part in event.parts if part.role == "particle"]
     spoken = event.verb == "cry" and re.search('["\u201c\u2018]', event.text)  # '"Fire!" he cried'
     verb = f"being {event.passive}" if event.passive else "shouting" if spoken else gerund(event.verb)
@@ -175,7 +177,7 @@ def gerund(verb: str) -> str:
     """The -ing form of a verb: run, running; lie, lying; make, making."""
     if verb.endswith("ie"):
         return verb[:-2] + "ying"
-    if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")) and verb != "singe":
+    if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")) and verb not in ("be", "singe"):
         return verb[:-1] + "ing"
     one_syllable = re.fullmatch(r"(?:qu|[^aeiou])*[aeiou][^aeiouwxy]", verb)
     return verb + (verb[-1] if one_syllable or verb in lexicon.DOUBLING else "") + "ing"
