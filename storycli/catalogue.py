@@ -259,8 +259,9 @@ def choose(name: str, device: str) -> Model:
     """The model called ``name``; ``auto`` is the best one whose weights are on disk and that fits the device.
 
     Raises:
-        StoryError: its weights are not all there.
+        StoryError: its weights are not all there, or the device is not.
     """
+    check_device(device)
     if name == "auto":
         name = "lvdm" if not MODELS["lvdm"].missing() and _has_gpu(device) else "storybook"
     model = named(name)
@@ -270,6 +271,15 @@ def choose(name: str, device: str) -> Model:
             "install storycli again: it is not whole" if model.built_in else f"storycli models pull {name}",
         )
     return model
+
+
+def check_device(device: str) -> None:
+    """Raises StoryError where there is no such device."""
+    if device in ("cuda", "mps"):
+        import torch
+
+        if not (torch.cuda if device == "cuda" else torch.backends.mps).is_available():
+            raise StoryError(f"torch finds no {device} device here", "leave --device out, or choose cpu")
 
 
 def _has_gpu(device: str) -> bool:

@@ -93,14 +93,20 @@ def recall(film: Path) -> tuple[Story, Settings, Choices]:
     told, folder = provenance.read_manifest(film), film.parent.absolute()
     try:
         story = storyboard.absolute(Story.model_validate(told["story"]), folder)
-        settings = told["settings"]
+        settings, earlier = told["settings"], choices(told["shots"])
         paths = {name: folder / settings[name] for name in ("index", "music") if settings.get(name)}
-        return story, Settings.model_validate(settings | paths), choices(told["shots"])
+        settings = Settings.model_validate(settings | paths)
     except (KeyError, TypeError, ValueError) as error:
         raise StoryError(
             f"{film}: what it says of its making cannot be read",
             "another version of storycli may have made it",
         ) from error
+    made_with = [hero.dir for hero in story.characters] + [plot.reference for plot in story.plots if plot.reference]
+    if gone := [path for path in made_with if not path.exists()]:
+        raise StoryError(
+            f"{film} was made with {gone[0]}, which is not there", "put it there, or the film where it was"
+        )
+    return story, settings, earlier
 
 
 def dumped(manifest: Mapping[str, Any]) -> str:

@@ -28,18 +28,21 @@ def render(
     do: Do,
     *,
     folder: Path = Path(),
+    library: stages.ClipLibrary | None = None,
     earlier: manifest.Choices | None = None,
     pick: Callable[..., Story] | None = None,
     each: Callable[..., Iterable[Shot]] = map,
 ) -> Film:
     """Film a story. Plots whose candidates are those of an ``earlier`` cut keep the clip they had in it.
 
+    Clips are those of ``library``, or of the one that the settings choose.
+
     ``pick(story, found, likely)`` may ask a person, and gives the story back with their choice of candidates.
     ``each`` maps the work of filming a plot over the plots; they can be filmed beside each other.
     """
     model = stages.model_for(settings)
     depth_network = catalogue.depth_network(settings.depth, model)
-    library = stages.ClipLibrary(config.library_folder(settings.index))
+    library = library or stages.ClipLibrary(config.library_folder(settings.index))
     how = {"device": settings.device}
     heroes = {
         hero.name: do(stages.train_character, hero, stages.pictures(hero), model, library=library, **how)

@@ -6,6 +6,7 @@ Keywords say how the work is done and never what comes out.
 
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from storycli.config import Settings
 from storycli.errors import StoryError
 from storycli.locks import alone
 from storycli.story import NAMED, Candidate, Character, Clip, Plot, Story, Take
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[int, int], None]
 
@@ -139,10 +142,19 @@ def retrieve(
     query: str, reference: Footage | None, library: ClipLibrary, k: int, seconds: float, *, into: Path
 ) -> tuple[Candidate, ...]:
     """The clips whose motion fits a query, best first; or the video that the plot itself names."""
-    own = [_own_clip(reference.path)] if reference else []
-    found = own or open_library(library.folder).search(query, k, seconds=seconds)
-    for number, candidate in enumerate(found, 1):
-        _poster(candidate.clip, into / f"candidate-{number}.jpg")
+    if reference:
+        own = _own_clip(reference.path)
+        _poster(own.clip, into / "candidate-1.jpg")
+        return (own,)
+    found: list[Candidate] = []
+    for candidate in (every := open_library(library.folder).search(query, k, seconds=seconds)):
+        try:
+            _poster(candidate.clip, into / f"candidate-{len(found) + 1}.jpg")
+            found.append(candidate)
+        except StoryError as error:
+            if candidate is every[-1] and not found:
+                raise
+            log.warning("%s; that clip is left out: storycli index --prune forgets what is gone", error)
     return tuple(found)
 
 

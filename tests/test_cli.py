@@ -2,19 +2,24 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 import typer
 
+from storycli import catalogue, stages
 from storycli import script as script_of
 from storycli.cli import app
 from storycli.cli.options import SETTINGS
 from storycli.config import EXAMPLES, Settings
+from storycli.errors import StoryError
 from storycli.library.indexing import Report
 from storycli.library.sources import Failure
+from storycli.media import video
 from storycli.story import Character
 
 FILMS = ("render", "plan", "again", "demo")
@@ -156,6 +161,35 @@ def test_stories_of_other_editors_are_read(run, studio, tmp_path, encoding):
     (tmp_path / "story.txt").write_bytes("Ä boy walked.\r\n".encode(encoding))
     done = run("plan", "story.txt", "--llm", "none", "--json")
     assert json.loads(done.out)["plots"][0]["text"] == "Ä boy walked."
+
+
+def test_an_output_that_cannot_be_is_told(run, studio, script, tmp_path):
+    (tmp_path / "film.storycli").touch()
+    for film in ("film.mp4", "story.txt/film.mp4"):
+        done = run("render", script, "--llm", "none", "-o", film)
+        assert done.code == 1 and re.search("error: .*(exists|Not a directory)", done.err), done.err
+    done = run("render", script, "--llm", "none", "-o", "other.mp4", "--sheet", "sheet")
+    assert done.code == 2 and "name it so: sheet.png" in done.err and not studio.work()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_here_is_told(monkeypatch):
+    with pytest.raises(StoryError, match="torch finds no cuda device here"):
+        catalogue.choose("storybook", "cuda")
+
+
+def test_a_flag_takes_back_what_a_file_says(run, studio, script, teddy, tmp_path):
+    (tmp_path / "storycli.toml").write_text("title_card = true\n")
+    assert run("render", script, "--llm", "none", "-c", teddy, "--no-title-card").code == 0
+    assert video.probe(tmp_path / "film.mp4").num_frames == 3 * 4
+
+
+def test_the_demo_keeps_to_its_own_clips(run, studio, monkeypatch):
+    opened = []
+    library = stages.open_library
+    monkeypatch.setattr(stages, "open_library", lambda folder: opened.append(folder) or library(folder))
+    assert run("demo", "--index", "mine", "--llm", "none").code == 0
+    assert set(opened) == {None}
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,12 @@ def test_the_clips_found_are_drawn_as_one_picture(run, asked, monkeypatch, tmp_p
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_is_called_one_before_anything_is_looked_for(run, asked):
+    done = run("search", "a dog", "--sheet", "found.xyz")
+    assert done.code == 2 and "name it so: found.png" in done.err
+    assert not asked
+
+
 def test_status_is_not_asked_for_while_videos_are_added(run, asked):
     done = run("index", "a.mp4", "--status", "--index", "clips")
     assert done.code == 2

@@ -63,7 +63,9 @@ def test_a_choice_stays_when_the_same_story_is_rendered_again(run, studio, film)
     ],
 )
 def test_a_choice_that_cannot_be_is_told(run, film, given, code, said):
-    done = run("render", "story.txt", "--llm", "none", "-o", film.name, "--choose", given)
+    again = ("render", "story.txt", "--llm", "none", "-o", film.name)
+    done = run(*again, "--choose", given)
+    assert run(*again).code == 0  # nothing of it was kept
     assert done.code == code
     assert said in done.err
 

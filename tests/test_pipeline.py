@@ -117,6 +117,20 @@ def test_a_plot_may_bring_its_own_video_and_nothing_is_searched_for_it(walk, stu
     assert not [work for work in studio.work() if work.startswith("search")]
 
 
+def test_a_clip_of_the_library_that_is_gone_is_left_out(walk, studio, caplog):
+    (studio.folder / "forest.mp4").unlink()
+    film = pipeline.render(story(plot("in the forest")), Settings(), walk)
+    assert "forest" not in [candidate.clip.id for candidate in film.shots[0].candidates]
+    assert "forest.mp4 does not exist" in caplog.text and "storycli index --prune" in caplog.text
+
+
+def test_a_library_that_is_all_gone_is_told(walk, studio):
+    for clip in studio.folder.glob("*.mp4"):
+        clip.unlink()
+    with pytest.raises(StoryError, match="does not exist"):
+        pipeline.render(story(plot("in the forest")), Settings(), walk)
+
+
 def test_a_plot_s_own_wishes_beat_the_settings_and_they_beat_the_model():
     settings = Settings(steps=7, guidance=3.5, negative="blur")
     take = stages.take(plot("one", guidance=9, seed=5, negative=""), settings, MODEL)

@@ -24,7 +24,10 @@ from storycli.cli import (
 from storycli.cli.screen import screen
 from storycli.errors import StoryError
 
-MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+MENDABLE = FULL | {
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
+}  # fmt: skip
 
 
 class StoryGroup(TyperGroup):
@@ -49,7 +52,7 @@ class StoryGroup(TyperGroup):
                 raise
             screen.fail(
                 f"{error.filename or 'the disk'}: {error.strerror}",
-                "free some space or choose another folder, then run it again",
+                "free some space, then run it again" if error.errno in FULL else "choose another file or folder",
             )
             raise typer.Exit(1) from error
         finally:

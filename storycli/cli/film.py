@@ -21,7 +21,7 @@ from storycli.cli.options import (
     with_changes,
     with_settings,
 )
-from storycli.cli.pick import Choose, Pick, asking, check_terminal, chosen
+from storycli.cli.pick import Choose, Pick, asking, check_terminal, chosen, picking
 from storycli.cli.screen import answer, plain, screen
 
 Title = Annotated[
@@ -139,14 +139,14 @@ def demo(
     settings,
 ) -> None:
     """Film the built-in story: its own hero, its own clips, the real pipeline."""
-    from storycli import script
+    from storycli import script, stages
     from storycli.config import EXAMPLES, home
 
     folder = home() / "demo" / "teddy"  # what is learnt is written there, and not into the package
     shutil.copytree(EXAMPLES / "teddy", folder, dirs_exist_ok=True)
     teddy = script.character(str(folder)).model_copy(update={"class_word": "teddy bear"})
     story = replace(script.read(str(EXAMPLES / "story.txt"), []), characters=(teddy,))
-    make(story, output, settings, dry_run=dry_run, as_json=json)
+    make(story, output, settings, library=stages.BUILT_IN, dry_run=dry_run, as_json=json)
 
 
 def make(
@@ -154,6 +154,7 @@ def make(
     output: Path,
     settings,
     *,
+    library=None,
     earlier=None,
     sheet: Path | None = None,
     pick=False,
@@ -164,7 +165,9 @@ def make(
 ):
     """Film a script or a storyboard, and say where the film is."""
     from storycli import cluster, pipeline, stages, workspace
+    from storycli.media import filmstrip
 
+    filmstrip.check_name(sheet)
     model = stages.model_for(settings)
     if dry_run:
         return tell_cost(pipeline.plan(story, settings, at_once), settings, as_json)
@@ -176,15 +179,15 @@ def make(
     ):
         plan = pipeline.plan(story, settings, run.do)
         board = run.storyboard(plan, edited_elsewhere=plan is story)
-        board = run.choose(choices) if choices else board
         report.plots = len(board.plots)
         film = pipeline.render(
             board,
             settings,
             run.do,
             folder=output.parent,
+            library=library,
             earlier=earlier or run.choices(),
-            pick=asking(report, run.folder, run.choose) if pick else None,
+            pick=picking(choices or {}, run.choose, asking(report, run.folder, run.choose) if pick else None),
             each=each,
         )
         run.publish(film)

@@ -48,7 +48,7 @@ def index(
     Only new and changed files are read. The library is DIR, else $STORYCLI_INDEX, else ./.storycli/index if
     there, else your own one.
     """
-    from storycli import config
+    from storycli import catalogue, config
     from storycli.errors import PartlyDone, UsageError
     from storycli.retrieve import Library
 
@@ -59,6 +59,7 @@ def index(
     if videos and status:
         raise UsageError("--status adds nothing", "leave the videos out, or ask for it afterwards")
     settings = config.load({"index": index, "device": device})
+    catalogue.check_device(settings.device)
     folder = config.library_folder(settings.index, for_writing=bool(videos or prune))
     library, told, failures = Library(folder, encoder, settings.device), {}, ()
     if prune:
@@ -82,7 +83,9 @@ def search(
     seconds: Annotated[
         float | None, Option(min=0, metavar="X", help="Prefer clips with steady motion for so long.")
     ] = None,
-    longer_than: Annotated[float, Option(min=0, metavar="X", help="Only clips of so many seconds or more.")] = 0,
+    longer_than: Annotated[
+        float, Option(min=0, max=86_400, metavar="X", help="Only clips of so many seconds or more.")
+    ] = 0,
     shape: Annotated[
         Literal["landscape", "portrait", "square"] | None, Option(help="Only clips of this shape.")
     ] = None,
@@ -95,8 +98,10 @@ def search(
 ) -> None:
     """Look for clips as render does: best first, with their scores."""
     from storycli import config
+    from storycli.media import filmstrip
     from storycli.retrieve import Filters, Library
 
+    filmstrip.check_name(sheet)
     filters = Filters(min_seconds=longer_than, orientation=shape or "", under=under)
     library = Library(config.library_folder(config.load({"index": index}).index))
     found = library.search(text, k, seconds=seconds, filters=filters)

@@ -120,7 +120,9 @@ SETTINGS = {
         Literal["storybook", "dpt_hybrid", "depth_anything_v2_small"] | None,
         Option(rich_help_panel=MODEL, help="Which network sees a clip's depth; otherwise the one of the video model."),
     ],
-    "title_card": Annotated[bool | None, Option("--title-card", rich_help_panel=CUT, help="Begin with the title.")],
+    "title_card": Annotated[
+        bool | None, Option("--title-card/--no-title-card", rich_help_panel=CUT, help="Begin with the title.")
+    ],
     "subtitles": Annotated[
         Literal["none", "soft", "burn", "srt"] | None,
         Option(
@@ -128,7 +130,9 @@ SETTINGS = {
             help="Show the plots' text: to be switched on, drawn in, or in a file beside.",
         ),
     ],
-    "narrate": Annotated[bool | None, Option("--narrate", rich_help_panel=CUT, help="Have the plots read aloud.")],
+    "narrate": Annotated[
+        bool | None, Option("--narrate/--no-narrate", rich_help_panel=CUT, help="Have the plots read aloud.")
+    ],
     "voice": Annotated[Literal["offline", "openai"] | None, Option(rich_help_panel=CUT, help="Who reads.")],
     "tts_model": Annotated[
         str | None, Option(metavar="NAME", rich_help_panel=CUT, help="The speech model to ask for.")
@@ -146,7 +150,11 @@ SETTINGS = {
     "device": Device,
     "compile": Annotated[
         bool | None,
-        Option("--compile", rich_help_panel=MODEL, help="Compile the model first: minutes once, then quicker steps."),
+        Option(
+            "--compile/--no-compile",
+            rich_help_panel=MODEL,
+            help="Compile the model first: minutes once, then quicker steps.",
+        ),
     ],
 }
 

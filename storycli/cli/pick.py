@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ from typer import Option
 
 from storycli.cli.options import STORY
 from storycli.cli.screen import Progress, screen
-from storycli.errors import UsageError
+from storycli.errors import StoryError, UsageError
 
 if TYPE_CHECKING:
     from storycli.story import Candidate, Story
@@ -88,6 +88,27 @@ def _answer(count: int, read: Callable[[], str]) -> int | str:
         if said.isdecimal() and 1 <= int(said) <= count:
             return int(said)
         screen.show(f"{said}: there are {count} candidates; {HOW}")
+
+
+def picking(
+    said: Mapping[int, int], keep: Callable[[dict[int, int]], "Story"], then: Callable | None = None
+) -> Callable | None:
+    """A ``pick`` for the pipeline: the story with what was ``said`` beforehand, if it can be; ``then`` may go on.
+
+    Raises StoryError for a plot or a candidate that there is not, before anything is written down.
+    """
+
+    def pick(story: "Story", found: Sequence[Sequence["Candidate"]], likely: Sequence[str]) -> "Story":
+        for number, candidate in said.items():
+            if number <= len(found) and candidate > (count := len(found[number - 1])):
+                raise StoryError(
+                    f"plot {number} asks for candidate {candidate}, but {count} clips were found",
+                    "choose a smaller number, or look up more with --candidates",
+                )
+        story = keep(dict(said))
+        return then(story, found, likely) if then else story
+
+    return pick if said else then
 
 
 def asking(report: Progress, folder: Path, keep: Callable[[dict[int, int]], "Story"]) -> Callable:

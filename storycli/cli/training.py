@@ -223,10 +223,12 @@ def train_decoder(
 
 def _place(device: str | None) -> str:
     """The device to train on. Of several processes only the first says anything."""
-    from storycli import config, processes
+    from storycli import catalogue, config, processes
 
     screen.quiet = screen.quiet or not processes.first()
-    return config.load({"device": device}).device
+    where = config.load({"device": device}).device
+    catalogue.check_device(where)
+    return where
 
 
 def _train(

@@ -7,12 +7,20 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from storycli.errors import UsageError
 from storycli.media.ffmpeg import replacing
 from storycli.media.video import pick_indices
 
 PAPER, INK = (250, 249, 246), (40, 40, 44)
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 GAP = 6  # pixels
 LABEL = 16  # pixels, the height of a label's letters
+
+
+def check_name(path: Path | None) -> None:
+    """Raises UsageError for a sheet that could not be saved under that name."""
+    if path is not None and path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: a sheet is a picture", f"name it so: {path.stem or 'sheet'}.png, or .jpg")
 
 
 def sheet(
