@@ -14,6 +14,7 @@ from torch import nn
 
 from models.autoencoder import StorybookAutoencoder
 from models.weights import write_tensors
+from storycli import catalogue
 from storycli.depth import DepthEstimator
 from storycli.render import load_model
 from storycli.training import decoder
@@ -27,7 +28,7 @@ SETTINGS = replace(decoder.SETTINGS, samples=8, batch_size=2, warmup=2, learning
 def out(tmp_path_factory):
     """A folder with a shard of four pictures, each a grey that its row in it tells, as if they had been redrawn."""
     folder = tmp_path_factory.mktemp("decoder") / "redrawn"
-    claim(folder, ["redrawn", decoder.SHARD, decoder.FIRST_SEED])
+    claim(folder, ["redrawn", decoder.SHARD, decoder.FIRST_SEED, 4, catalogue.named("storybook").identity()])
     greys = torch.arange(4)[:, None, None, None]
     tensors = {
         "latents": greys.expand(-1, 8, 16, 16).half(),

@@ -2,7 +2,7 @@
 ``train-depth``, ``train-decoder``.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -146,10 +146,10 @@ def train_structure(further: Further = False, *, training) -> None:
 def train_depth(
     output: Output = Path("training"),
     pictures: Annotated[
-        int, Option(min=16, metavar="N", help="Scenes of the world to draw, and as many others.")
-    ] = 3000,
-    samples: Annotated[int, Option(min=16, metavar="N", help="Views of them to see.")] = 64_000,
-    lr: Rate = 2e-3,
+        int | None, Option(min=16, metavar="N", help="Scenes of the world to draw, and as many others.")
+    ] = None,
+    samples: Annotated[int | None, Option(min=16, metavar="N", help="Views of them to see.")] = None,
+    lr: Annotated[float | None, Option(min=0, metavar="X", help="Learning rate.")] = None,
     seed: Seed = 0,
     assets: Assets = None,
     further: Further = False,
@@ -161,8 +161,6 @@ def train_depth(
 
     A run that was stopped goes on where it was. With torchrun, every process draws scenes of its own.
     """
-    from dataclasses import replace
-
     from storycli import catalogue, processes
     from storycli.training import depth
 
@@ -171,8 +169,8 @@ def train_depth(
         path = depth.train(
             assets,
             output,
-            settings=replace(depth.SETTINGS, samples=samples, learning_rate=lr, seed=seed),
-            pictures=pictures,
+            settings=_wished(depth.SETTINGS, samples=samples, learning_rate=lr, seed=seed),
+            pictures=pictures or depth.PICTURES,
             start=catalogue.BUILT_IN / "storybook-depth.safetensors" if further else None,
             device=where,
             report=lambda what, n, of: report(what, "", n, of),
@@ -183,8 +181,8 @@ def train_depth(
 
 def train_decoder(
     output: Output = Path("training"),
-    pictures: Annotated[int, Option(min=128, metavar="N", help="Scenes to redraw, and to learn from.")] = 3072,
-    crops: Annotated[int, Option(min=1, metavar="N", help="Parts of them to see.")] = 30_000,
+    pictures: Annotated[int | None, Option(min=128, metavar="N", help="Scenes to redraw, and to learn from.")] = None,
+    crops: Annotated[int | None, Option(min=1, metavar="N", help="Parts of them to see.")] = None,
     seed: Seed = 0,
     assets: Assets = None,
     workers: Workers = 1,
@@ -196,8 +194,6 @@ def train_decoder(
 
     Latents, and so the U-Net and all characters, stay as they are. A run that was stopped goes on where it was.
     """
-    from dataclasses import replace
-
     from models.weights import load_autoencoder
     from storycli import catalogue, processes
     from storycli.training import decoder, upscaler
@@ -207,18 +203,25 @@ def train_decoder(
     larger = output / "upscaler.safetensors"
     with screen.progress() as report:
         how = dict(workers=workers, device=where, report=lambda what, n, of: report(what, "", n, of))
-        wishes = dict(settings=replace(decoder.SETTINGS, samples=crops, seed=seed), pictures=pictures)
+        wishes = dict(
+            settings=_wished(decoder.SETTINGS, samples=crops, seed=seed), pictures=pictures or decoder.PICTURES
+        )
         path = decoder.train(assets, output, **wishes, **how)
         if processes.first():
             upscaler.train(
                 assets_in(output, assets),
                 load_autoencoder(path),
                 larger,
-                settings=replace(upscaler.FURTHER, seed=seed),
+                settings=_wished(upscaler.FURTHER, seed=seed),
                 start=catalogue.BUILT_IN / "storybook-upscaler.safetensors",
                 progress=lambda n, of, _: report("upscaler", "", n, of),
             )
             answer(f"{path}\n{larger}")
+
+
+def _wished(settings, **wishes):
+    """Settings with what a person has asked for."""
+    return replace(settings, **{name: wish for name, wish in wishes.items() if wish is not None})
 
 
 def _place(device: str | None) -> str:

@@ -216,7 +216,7 @@ def _seen(clips: Clips, folder: Path, chosen: range) -> Path:
 
 def _key(study: Study, chosen: range) -> str:
     """What the latents of some clips depend on."""
-    how = [study.variants, study.steps, study.seed + chosen.start]
+    how = [study.variants, catalogue.named(study.model).sampler, study.steps, study.seed + chosen.start]
     return digest.key([study.clips.identity(chosen), how, _networks(study.model)])
 
 

@@ -139,6 +139,7 @@ class Stage:
         """What a cell hangs on, in 16 letters."""
         how = {name: value for name, value in asdict(self.study).items() if name not in ("assets", "characters")}
         del how["methods"]
+        how |= {name: getattr(self.settings, name) for name in ("sampler", "guidance", "tau")}
         networks = self.settings, self.encoder.digest, self.folder / "recogniser.safetensors"
         trained = [METHODS[chosen[1]], self.training(chosen[1])] if chosen[1] in METHODS else []
         return digest.key([chosen, how, trained, networks])[:16]

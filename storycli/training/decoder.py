@@ -24,7 +24,7 @@ from models.schedule import q_sample
 from models.times import dpm_times
 from models.video_model import VideoModel
 from models.weights import load_autoencoder, save, write_tensors
-from storycli import processes
+from storycli import catalogue, digest, processes
 from storycli.render import load_model
 from storycli.training import autoencoder as codec
 from storycli.training import dataset
@@ -104,7 +104,8 @@ def train(
             with precision.training(on):
                 return adversarial_loss(networks, *(part.to(on) for part in batch(shards, settings.batch_size, rng)))
 
-        how = dict(checkpoint=out / "decoder.checkpoint", belongs_to={"pictures": len(shards)})
+        belongs_to = {"pictures": len(shards), "start": digest.file(start)}
+        how = dict(checkpoint=out / "decoder.checkpoint", belongs_to=belongs_to)
         for now in steps(networks, average, loss, settings, **how):
             report("train", now.seen, now.samples)
         made = average["autoencoder"].cpu()
@@ -157,7 +158,7 @@ def crops(images: Tensor, corners: np.ndarray, side: int) -> Tensor:
 def prepare(folder: Path, assets: Path, pictures: int, workers: int = 1) -> Iterator[Path]:
     """Redraw stills of the world into shards under ``folder``, which are yielded as they are done; done ones stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    dataset.claim(folder, ["redrawn", SHARD, FIRST_SEED])
+    dataset.claim(folder, ["redrawn", SHARD, FIRST_SEED, pictures, catalogue.named("storybook").identity()])
     jobs = []
     for index, start in enumerate(range(0, pictures, SHARD)):
         path = folder / f"{index:05d}.safetensors"
