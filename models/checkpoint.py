@@ -109,8 +109,7 @@ def _read_torch(path: Path) -> Any:
                 ) from error
             if isinstance(error, pickle.UnpicklingError):  # whose text advises to load unsafely
                 raise WeightsError(f"{path} is not a weights file", AGAIN) from error
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise WeightsError(f"{path} cannot be read: {reason}", AGAIN) from error
+            raise WeightsError(f"{path} cannot be read: it is damaged, or no weights file", AGAIN) from error
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], source: Path | str) -> None:

@@ -58,7 +58,7 @@ def hero(folder: Path, name: str | None = None) -> Character:
         what = "is a file; a folder of pictures is needed" if path.exists() else "there is no such folder"
         raise StoryError(f"{folder}: {what}", "give a folder that holds 3 to 10 pictures of the character")
     path = path.resolve()
-    name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", path.name).strip("-0123456789")[:32]
+    name = name or re.sub(r"[^A-Za-z0-9_-]+", "-", path.name).lstrip("-0123456789")[:32].rstrip("-")
     if not NAME.fullmatch(name):
         raise UsageError(
             f"{folder}: the folder's name makes no name for a character",

@@ -162,7 +162,7 @@ class Update:
         try:
             path.encode()
             state = shards.state(source.path)
-        except UnicodeEncodeError:
+        except ValueError:  # not UTF-8, or with a zero byte in it
             return StoryError(f"{path!a} has a name that is not text", "Rename it.")
         except OSError as error:
             return StoryError(f"{path} {why_not(error)}")
