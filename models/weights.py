@@ -88,6 +88,7 @@ def load_storybook(folder: Path | str) -> "VideoModel":
         predicts="v",
         shared_noise=0.5,
         steady=0.03,
+        carries=True,
         upscaler=load(folder / "storybook-upscaler.safetensors", Upscaler, UpscalerConfig).requires_grad_(False),
     )
 

@@ -4,6 +4,7 @@ Networks see one frame at a time; what makes their answers the depth of a *clip*
 changes are averaged over time, and one scale serves all frames.
 """
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -69,6 +70,12 @@ class DepthEstimator:
         """(n, 3, h, w) -> (n, h, w), not scaled."""
         near = self.network.inverse_depth(self.network.prepare(pixels))
         return F.interpolate(near[:, None], pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+@functools.cache
+def estimator(name: str, device: str) -> DepthEstimator:
+    """A ``DepthEstimator``, loaded once."""
+    return DepthEstimator(name, device)
 
 
 def load(name: str, path: Path | None = None) -> DepthNetwork:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from storycli.depth import DepthEstimator, near
+from storycli.depth import estimator, near
 from storycli.library.encoder import Encoder
 from storycli.media.pictures import pictures, read
 
@@ -32,7 +32,7 @@ class Judge:
     """The two networks that see clips of a model whose guides are ``size`` (width, height)."""
 
     def __init__(self, model: str, size: tuple[int, int], device: str = "auto"):
-        self.estimator, self.encoder, self.size = DepthEstimator(model, device), Encoder(), size
+        self.estimator, self.encoder, self.size = estimator(model, device), Encoder(), size
 
     def likeness(self, folder: Path) -> np.ndarray:
         """What is seen in the pictures of a character in a folder: (n, d), of length 1."""

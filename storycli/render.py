@@ -26,7 +26,7 @@ from storycli import catalogue, faces
 from storycli.carry import carried
 from storycli.characters.personal import Personal, load_character
 from storycli.crisp import crisp
-from storycli.depth import DepthEstimator
+from storycli.depth import estimator
 from storycli.errors import StoryError
 
 Progress = Callable[[int, int], None]
@@ -93,14 +93,14 @@ class Renderer:
             progress=progress,
         )
         frames = to_frames(self.model, latents)
-        if not self.model.steady or tau >= 1:
+        if not self.model.carries or tau >= 1:
             return frames
         return carried(frames, depth, [self.heads(path.parent) for path in (characters or {}).values()])
 
     def heads(self, folder: Path) -> list[np.ndarray]:
         """The heads in a character's pictures (``faces.heads``), looked for once."""
         if folder not in self._heads:
-            self._heads[folder] = faces.heads(folder, DepthEstimator(self.name, str(self.device)))
+            self._heads[folder] = faces.heads(folder, estimator(self.name, str(self.device)))
         return self._heads[folder]
 
 

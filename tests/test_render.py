@@ -124,9 +124,9 @@ def test_a_prompt_in_which_the_character_comes_too_late_is_refused(model):
         sample(model, "very " * 40 + "{teddy}", depth(), **OPTIONS, cast={"teddy": hero(model)})
 
 
-@pytest.mark.parametrize(("steady", "tau", "carries"), [(0.03, 0.2, True), (0.03, 1.0, False), (0.0, 0.2, False)])
-def test_figures_are_carried_along_where_the_guide_says_how_they_move(model, monkeypatch, steady, tau, carries):
-    monkeypatch.setattr(render, "load_model", lambda name: replace(model, steady=steady))
+@pytest.mark.parametrize(("able", "tau", "carries"), [(True, 0.2, True), (True, 1.0, False), (False, 0.2, False)])
+def test_figures_are_carried_along_where_the_guide_says_how_they_move(model, monkeypatch, able, tau, carries):
+    monkeypatch.setattr(render, "load_model", lambda name: replace(model, carries=able))
     guided_by = []
     monkeypatch.setattr(render, "carried", lambda frames, depth, heroes: guided_by.append(depth) or frames[::-1])
     guide, renderer = depth()[0, 0].numpy(), Renderer("storybook", "cpu")

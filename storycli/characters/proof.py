@@ -11,7 +11,7 @@ from models.video_model import VideoModel
 from storycli.catalogue import Model
 from storycli.characters.learn import Watch
 from storycli.characters.personal import Personal, load_character
-from storycli.depth import DepthEstimator
+from storycli.depth import DepthEstimator, estimator
 from storycli.errors import StoryError
 from storycli.judge import Judge, Scores
 from storycli.media import filmstrip, video
@@ -93,7 +93,7 @@ def prove(
 
 def previews(character: Character, model: Model, every: int, device: str = "auto") -> Watch:
     """Shows a training on its way: a clip every so many steps, below each other on ``preview-steps.png``."""
-    depth = torch.from_numpy(_guide(SCENES[0], model, DepthEstimator(model.name, device)))[None, None]
+    depth = torch.from_numpy(_guide(SCENES[0], model, estimator(model.name, device)))[None, None]
     rows: dict[str, np.ndarray] = {}
 
     def watch(step: int, network: VideoModel, now: Personal) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from models import precision
 from models.video_model import VideoModel
 from storycli import catalogue
-from storycli.depth import DepthEstimator, figure, near
+from storycli.depth import DepthEstimator, estimator, figure, near
 from storycli.media.pictures import read
 
 log = logging.getLogger(__name__)
@@ -70,10 +70,10 @@ def picture_views(
     rng = np.random.default_rng(seed)
     style = "storybook picture" if name == "storybook" else "photo"
     frames, masks, prompts = [], [], []
-    estimator = DepthEstimator(name, str(model.device))
+    seen_by = estimator(name, str(model.device))
     for path in paths:
         pixels, opacity = read(path, size)
-        shape = figure(estimator.estimate(pixels[None])[0]) if opacity is None else opacity
+        shape = figure(seen_by.estimate(pixels[None])[0]) if opacity is None else opacity
         if shape.mean() < LEAST:
             shape = np.ones(shape.shape)
         for _ in range(each):
@@ -88,7 +88,7 @@ def picture_views(
             masks.append(cv2.warpAffine(np.float32(shape), turn, (size, size))[None])
             somewhere = elsewhere(rng, style, LAID if lies else ACTIONS) if lies or rng.random() < SOMEWHERE else ""
             prompts.append(told(rng, zoom, class_word, style) + somewhere)
-    return encode_views(model, estimator, np.stack(frames)[:, None], prompts, np.stack(masks))
+    return encode_views(model, seen_by, np.stack(frames)[:, None], prompts, np.stack(masks))
 
 
 def told(rng: np.random.Generator, zoom: float, class_word: str, style: str) -> str:
@@ -128,20 +128,19 @@ def class_views(
     fps = catalogue.named(name).fps if frames > 1 else None
     how = {"num_frames": frames, "fps": fps, "size": (size, size)}
     shown = [video.read(clip.path, start=clip.start, end=clip.end, **how) for clip in clips]
-    estimator = DepthEstimator(name, str(model.device))
-    return encode_views(model, estimator, np.stack(shown), [clip.caption for clip in clips])
+    return encode_views(model, estimator(name, str(model.device)), np.stack(shown), [clip.caption for clip in clips])
 
 
 @torch.no_grad()
 def encode_views(
     model: VideoModel,
-    estimator: DepthEstimator,
+    seen_by: DepthEstimator,
     frames: np.ndarray,
     prompts: list[str],
     masks: np.ndarray | None = None,
 ) -> Views:
     """Encode clips uint8 (n,f,H,W,3) once. Without masks (n,f,H,W) in [0, 1], what stands in front is told by depth."""
-    depth = np.stack([estimator.estimate(clip) for clip in frames])
+    depth = np.stack([seen_by.estimate(clip) for clip in frames])
     video = rearrange(torch.from_numpy(frames), "n f h w c -> n c f h w")
     with precision.autocast(model.device), model.at_work("autoencoder"):
         latents = [model.autoencoder_encode(some.to(model.device).float() / 127.5 - 1) for some in video.split(16)]
