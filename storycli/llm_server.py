@@ -33,8 +33,12 @@ class TooLong(Exception):
 def connection(key: str, address: str, *, seconds: float, retries: int = 0) -> openai.OpenAI:
     """A client whose answers are complete in ``seconds`` or fail, and which logs no word of what it sends.
 
-    A server at an ``address`` of one's own may need no key.
+    A server at an ``address`` of one's own may need no key. Raises StoryError for a key or an address that is none.
     """
+    if not (key.isascii() and key.isprintable()):
+        raise StoryError("OPENAI_API_KEY holds characters that no key has", "set it again")
+    if address:
+        _host(address)
     logging.getLogger("openai").setLevel(logging.INFO)  # at DEBUG it logs whole requests, with the story in them
     client = openai.DefaultHttpxClient(event_hooks={"response": [lambda response: _hurry(response, seconds)]})
     how = dict(timeout=seconds, max_retries=retries, http_client=client)

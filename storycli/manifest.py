@@ -109,6 +109,17 @@ def recall(film: Path) -> tuple[Story, Settings, Choices]:
     return story, settings, earlier
 
 
+def check_harmless(film: Path, story: Story, settings: Settings) -> None:
+    """Raises StoryError for a film that wants more than what lies beside it: whoever made it may not be its owner."""
+    heroes, own = [hero.dir for hero in story.characters], [plot.reference for plot in story.plots]
+    paths = [path for path in (*heroes, *own, settings.music, settings.index) if path]
+    wanted = [str(path) for path in paths if not path.resolve().is_relative_to(film.parent.resolve())]
+    if settings.narrate and settings.voice == "openai":
+        wanted.append("a paid voice")
+    if wanted:
+        raise StoryError(f"{film} was not made here, and would use {', '.join(wanted)}", "allow it with --trust")
+
+
 def dumped(manifest: Mapping[str, Any]) -> str:
     return json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
 

@@ -7,6 +7,7 @@ The offline voice is the package ``hibari-tts`` (extra ``narration``), the servi
 import unicodedata
 import wave
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ SPEECH_MODEL = "gpt-4o-mini-tts"
 SPEAKERS = {"offline": "heart", "openai": "alloy"}
 SEED = 0  # of the offline voice's breath: the same text gives the same sound
 TIMEOUT = 60.0  # seconds
+INSTALL = "pip install 'storycli[narration]'"
 
 Speaker = Callable[[str, Path], None]  # writes a text as a wav file
 
@@ -58,18 +60,27 @@ def narrate(
     return tuple(spoken)
 
 
+def check(voice: str) -> None:
+    """Raises StoryError where a voice is not there to be used."""
+    if voice == "offline":
+        if find_spec("hibari") is None:
+            raise StoryError("the offline voice is not installed", INSTALL)
+    elif not any(config.service()):
+        raise StoryError("there is no OPENAI_API_KEY for the speech service", "set it, or use --voice offline")
+
+
 def _offline(texts: Sequence[str], speaker: str) -> Speaker:
     foreign = next((text for text in texts if not _is_latin(text)), None)
     if foreign is not None:
         raise StoryError(
-            f"the offline voice reads English only, and plot {texts.index(foreign) + 1} is in another script",
+            f"the offline voice reads English only, and this is in another script: {foreign[:40]}",
             "narrate with --voice openai, or show the text with --subtitles",
         )
     try:
         from hibari import Hibari
         from hibari.voices import voice_path
     except ImportError as error:
-        raise StoryError("the offline voice is not installed", "pip install 'storycli[narration]'") from error
+        raise StoryError("the offline voice is not installed", INSTALL) from error
     try:
         voice = Hibari(model=voice_path(speaker, download_missing=False), voice=speaker)
     except (ValueError, FileNotFoundError) as error:
@@ -91,18 +102,16 @@ def _service(speaker: str, model: str) -> Speaker:
 
     from storycli.llm_server import connection
 
-    key, address = config.service()
-    if not (key or address):
-        raise StoryError("there is no OPENAI_API_KEY for the speech service", "set it, or use --voice offline")
-    client = connection(key, address, seconds=TIMEOUT, retries=2)
+    check("openai")
+    client = connection(*config.service(), seconds=TIMEOUT, retries=2)
 
     def say(text: str, path: Path) -> None:
         try:
             answer = client.audio.speech.create(model=model, voice=speaker, input=text, response_format="wav")
         except openai.APIStatusError as error:
-            raise StoryError(f"the speech service refused with status {error.status_code}", HINT) from error
+            raise StoryError(f"the speech service refused with status {error.status_code}", HINT) from None
         except openai.OpenAIError as error:
-            raise StoryError(f"the speech service failed: {type(error).__name__}", HINT) from error
+            raise StoryError(f"the speech service failed: {type(error).__name__}", HINT) from None
         path.write_bytes(answer.content)
         try:
             sound.seconds(path)

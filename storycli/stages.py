@@ -82,7 +82,19 @@ def cut(settings: Settings) -> Cut:
 
 
 def model_for(settings: Settings) -> Model:
-    """The model that ``settings`` asks for. Raises StoryError where it is not here or cannot do what they ask."""
+    """The model that ``settings`` asks for.
+
+    Raises StoryError where it, or the music, or the voice, is not here or cannot do what they ask: before hours of
+    work, not after them.
+    """
+    if settings.music:
+        from storycli.media import sound
+
+        sound.seconds(settings.music)
+    if settings.narrate:
+        from storycli import narrate
+
+        narrate.check(settings.voice)
     model = catalogue.choose(settings.model, settings.device)
     sampler = settings.sampler or model.sampler
     model.check(sampler=sampler, steps=settings.steps or model.steps_of(sampler), size=settings.size or model.size)
@@ -240,13 +252,11 @@ def render(
     return into / "clip.mp4"
 
 
-def narrate(
-    texts: Sequence[str], voice: str, tts_model: str | None, *, into: Path, report: Report | None = None
-) -> tuple[Path | None, ...]:
-    """Each text read aloud, as a sound file; none for a text without words."""
+def narrate(text: str, voice: str, tts_model: str | None, *, into: Path) -> Path | None:
+    """A text read aloud, as a sound file; none for one without words."""
     from storycli import narrate
 
-    return narrate.narrate(texts, into, voice=voice, tts_model=tts_model, progress=report)
+    return narrate.narrate([text], into, voice=voice, tts_model=tts_model)[0]
 
 
 def concat(
@@ -286,11 +296,10 @@ def open_library(folder: Path | None):
     return Library(folder)
 
 
-@functools.cache
 def _estimator(network: str, device: str):
-    from storycli.depth import DepthEstimator
+    from storycli.depth import estimator
 
-    return DepthEstimator(network, device)
+    return estimator(network, device)
 
 
 @functools.cache

@@ -158,7 +158,11 @@ class RunFolder:
         return {}
 
     def publish(self, film: Film) -> None:
-        """Write the manifest and the contact sheet, put the film in its place, drop what no plot needs."""
+        """Write the manifest and the contact sheet, put the film in its place, drop the folders of plots that are gone.
+
+        What was made for them is kept, for when they come back. Subtitles of an earlier cut do not stay beside a film
+        that has none.
+        """
         record = manifest.full(film.recipe, self.records)
         write(self.folder / "manifest.json", manifest.dumped(record))
         write(
@@ -169,6 +173,10 @@ class RunFolder:
         for old in self.folder.iterdir():
             if old.is_dir() and old.name.isdigit() and old.name not in shown:
                 shutil.rmtree(old)
+        beside = self.film.with_suffix(".srt")
+        ours = {digest.file(kept) for kept in self.kept.glob("*/film.srt")}
+        if not film.video.with_suffix(".srt").exists() and beside.is_file() and digest.file(beside) in ours:
+            beside.unlink()
         for made in film.video.parent.glob("film.*"):
             target = self.film if made == film.video else self.film.with_suffix(made.suffix)
             if not (target.is_file() and digest.file(target) == digest.file(made)):

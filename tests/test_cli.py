@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -61,6 +62,7 @@ def test_the_result_is_on_stdout_and_everything_else_on_stderr(run, studio, scri
     assert done.code == 0
     assert done.out == "out/film.mp4\n"
     assert [line.split(":")[0] for line in done.err.splitlines()] == [
+        "model",
         "plot 1 of 3",
         "plot 2 of 3",
         "plot 3 of 3",
@@ -170,6 +172,31 @@ def test_an_output_that_cannot_be_is_told(run, studio, script, tmp_path):
         assert done.code == 1 and re.search("error: .*(exists|Not a directory)", done.err), done.err
     done = run("render", script, "--llm", "none", "-o", "other.mp4", "--sheet", "sheet")
     assert done.code == 2 and "name it so: sheet.png" in done.err and not studio.work()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--music", "none.mp3"), "none.mp3 is not a sound file"),
+        (("--narrate", "--voice", "openai"), "no OPENAI_API_KEY"),
+    ],
+)
+def test_what_the_cut_lacks_is_told_before_the_work(run, studio, script, teddy, flags, said):
+    for dry in ((), ("--dry-run",)):
+        done = run("render", script, "--llm", "none", "-c", teddy, *flags, *dry)
+        assert done.code == 1 and said in done.err
+    assert not studio.work()
+
+
+def test_a_film_from_elsewhere_has_to_be_trusted(run, studio, script, teddy, tmp_path):
+    run("render", script, "--llm", "none", "-c", teddy)
+    shutil.rmtree(tmp_path / "film.storycli")
+    assert run("again", "film.mp4").code == 0  # all that it uses lies beside it
+    run("render", script, "--llm", "none", "-c", teddy, "-o", "mail/film.mp4")
+    shutil.rmtree(tmp_path / "mail/film.storycli")
+    done = run("again", "mail/film.mp4")
+    assert done.code == 1 and f"was not made here, and would use {teddy}" in done.err
+    assert run("again", "mail/film.mp4", "--trust").code == 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -62,7 +62,7 @@ def test_each_text_becomes_a_sound_of_its_length(tmp_path, hibari):
 
 
 def test_the_offline_voice_refuses_other_scripts(tmp_path, hibari):
-    with pytest.raises(StoryError, match="English only, and plot 2 "):
+    with pytest.raises(StoryError, match="English only, and this is in another script: \u5f88"):
         narrate.narrate(["A bear.", "\u5f88\u4e45\u4ee5\u524d"], tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -231,13 +231,13 @@ def test_a_language_model_reads_where_one_is_set(monkeypatch, environment, reade
 def test_narration_is_made_of_its_texts_its_voice_and_the_speech_model(walk, monkeypatch):
     heard = []
 
-    def narrate(*inputs, into):
+    def narrate(*inputs, into) -> None:
         heard.extend(inputs)
-        return (None,)
 
     monkeypatch.setattr(stages, "narrate", narrate)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
     pipeline.render(story(plot("one")), Settings(narrate=True, voice="openai", tts_model="another"), walk)
-    assert heard == [["one"], "openai", "another"]
+    assert heard == ["one", "openai", "another"]
 
 
 def test_the_subtitles_are_the_plots_text_while_their_clips_are_shown(walk):

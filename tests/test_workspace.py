@@ -155,6 +155,17 @@ def test_a_damaged_clip_is_made_again(film, run, studio, script, teddy, damage):
     assert video.probe(film.parent / "film.storycli/02/clip.mp4").num_frames == 4
 
 
+def test_subtitles_of_an_earlier_cut_go_and_those_of_the_person_stay(film, run, studio, script, teddy):
+    beside = film.with_suffix(".srt")
+    again(run, script, teddy, "--subtitles", "srt")
+    assert beside.exists()
+    again(run, script, teddy, "--subtitles", "burn")
+    assert not beside.exists()
+    beside.write_text("my own")
+    again(run, script, teddy)
+    assert beside.read_text() == "my own"
+
+
 def test_a_lost_film_is_put_back_without_work(film, run, studio, script, teddy):
     before = film.read_bytes()
     film.unlink()

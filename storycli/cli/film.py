@@ -108,6 +108,9 @@ def again(
     film: Annotated[Path, Argument(metavar="FILM", help="A film that storycli made.")],
     output: Annotated[Path | None, Option("--output", "-o", metavar="FILM", help="Where the new film goes.")] = None,
     choose: Choose = None,
+    trust: Annotated[
+        bool, Option("--trust", help="Let a film from elsewhere use files outside its folder, and a paid voice.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -118,10 +121,13 @@ def again(
     from storycli import config, manifest
 
     story, before, earlier = manifest.recall(film)
+    settings = config.changed(before, changes)
+    if not (trust or film.with_suffix(".storycli").is_dir()):
+        manifest.check_harmless(film, story, settings)
     make(
         story,
         output or film,
-        config.changed(before, changes),
+        settings,
         earlier=earlier,
         choices=chosen(choose or []),
         as_json=json,
@@ -142,8 +148,10 @@ def demo(
     from storycli import script, stages
     from storycli.config import EXAMPLES, home
 
-    folder = home() / "demo" / "teddy"  # what is learnt is written there, and not into the package
-    shutil.copytree(EXAMPLES / "teddy", folder, dirs_exist_ok=True)
+    model, folder = stages.model_for(settings), EXAMPLES / "teddy"
+    if not (dry_run or model.built_in):  # what is learnt is not written into the package
+        learnt = shutil.ignore_patterns("character.safetensors")
+        folder = shutil.copytree(folder, home() / "demo" / model.name / "teddy", ignore=learnt, dirs_exist_ok=True)
     teddy = script.character(str(folder)).model_copy(update={"class_word": "teddy bear"})
     story = replace(script.read(str(EXAMPLES / "story.txt"), []), characters=(teddy,))
     make(story, output, settings, library=stages.BUILT_IN, dry_run=dry_run, as_json=json)
@@ -172,6 +180,8 @@ def make(
     if dry_run:
         return tell_cost(pipeline.plan(story, settings, at_once), settings, as_json)
     tell_terms(model)
+    if settings.model == "auto":
+        screen.say(f"model: {model.name}")
     with (
         cluster.filming(ray=ray, device=settings.device) as (each, act),
         screen.progress() as report,
