@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from models import precision
 from storycli import catalogue, stages
 from storycli.config import Settings
-from storycli.errors import StoryError
-from storycli.story import Character, Story, Take
+from storycli.story import Story, Take
 
 CLIP_MB = 1.5  # the files of a plot of 16 frames at 512x512
 TRAINING_SECONDS = 50  # for a character that has only pictures, with the built-in model on two cores
@@ -28,7 +27,9 @@ class Cost:
 
 
 def of(story: Story, settings: Settings) -> Cost:
-    """What rendering ``story`` from nothing takes."""
+    """What rendering ``story`` from nothing takes. Raises StoryError for a character that cannot be learnt or used."""
+    from storycli.characters.personal import ready
+
     model = catalogue.choose(settings.model, settings.device)
     takes = [stages.take(plot, settings, model) for plot in story.plots]
     pixels = [take.frames * math.prod(take.size) / (model.frames * math.prod(model.size)) for take in takes]
@@ -38,7 +39,7 @@ def of(story: Story, settings: Settings) -> Cost:
     )
     device = precision.pick_device(settings.device)
     pace = SLOW if device.type == "cpu" and not precision.quick_in_bf16(device) else 1
-    untrained = tuple(c.name for c in story.characters if not _trained(c, model.name))
+    untrained = tuple(hero.name for hero in story.characters if stages.pictures(hero) and not ready(hero, model.name))
     return Cost(
         plots=len(takes),
         model=model.name,
@@ -57,12 +58,3 @@ def _rehearsal(take: Take) -> float:
     from storycli.rehearse import FRAMES, STEPS, TAUS
 
     return len(TAUS) * STEPS * min(FRAMES, take.frames) / take.frames
-
-
-def _trained(character: Character, model: str) -> bool:
-    from storycli.characters.personal import ready
-
-    try:
-        return ready(character, model) is not None
-    except StoryError:  # what is damaged has to be trained again
-        return False

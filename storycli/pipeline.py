@@ -44,9 +44,10 @@ def render(
     depth_network = catalogue.depth_network(settings.depth, model)
     library = library or stages.ClipLibrary(config.library_folder(settings.index))
     how = {"device": settings.device}
+    shown = [stages.pictures(hero) for hero in story.characters]
     heroes = {
-        hero.name: do(stages.train_character, hero, stages.pictures(hero), model, library=library, **how)
-        for hero in story.characters
+        hero.name: do(stages.train_character, hero, pictures, model, library=library, **how)
+        for hero, pictures in zip(story.characters, shown, strict=True)
     }
     takes = [stages.take(plot, settings, model) for plot in story.plots]
     footage = [plot.reference and stages.Footage(plot.reference) for plot in story.plots]

@@ -84,8 +84,8 @@ def cut(settings: Settings) -> Cut:
 def model_for(settings: Settings) -> Model:
     """The model that ``settings`` asks for.
 
-    Raises StoryError where it, or the music, or the voice, is not here or cannot do what they ask: before hours of
-    work, not after them.
+    Raises StoryError where it, the depth network, the music or the voice is not here or cannot do what they ask: before
+    hours of work, not after them.
     """
     if settings.music:
         from storycli.media import sound
@@ -96,6 +96,7 @@ def model_for(settings: Settings) -> Model:
 
         narrate.check(settings.voice)
     model = catalogue.choose(settings.model, settings.device)
+    catalogue.depth_network(settings.depth, model)
     sampler = settings.sampler or model.sampler
     model.check(sampler=sampler, steps=settings.steps or model.steps_of(sampler), size=settings.size or model.size)
     return model

@@ -49,8 +49,7 @@ class RunFolder:
 
     def __init__(self, film: Path, *, report: Report | None = None, act: Callable[..., Any] = cluster.here):
         self.film = Path(film)
-        if self.film.suffix.lower() != ".mp4" or self.film.is_dir():
-            raise UsageError(f"{self.film}: a film is an .mp4 file", "name it so: -o film.mp4")
+        check_name(self.film)
         self.folder = self.film.with_name(f"{self.film.stem}.storycli")
         self.kept = self.folder / ".kept"
         self.report, self.act = report or (lambda *_: None), act
@@ -181,6 +180,12 @@ class RunFolder:
             target = self.film if made == film.video else self.film.with_suffix(made.suffix)
             if not (target.is_file() and digest.file(target) == digest.file(made)):
                 place(made, target)
+
+
+def check_name(film: Path) -> None:
+    """Raises UsageError for what is not the name of a film."""
+    if film.suffix.lower() != ".mp4" or film.is_dir():
+        raise UsageError(f"{film}: a film is an .mp4 file", "name it so: -o film.mp4")
 
 
 def write(path: Path, text: str) -> None:

@@ -179,6 +179,8 @@ def test_an_output_that_cannot_be_is_told(run, studio, script, tmp_path):
     [
         (("--music", "none.mp3"), "none.mp3 is not a sound file"),
         (("--narrate", "--voice", "openai"), "no OPENAI_API_KEY"),
+        (("--depth", "dpt_hybrid"), "dpt_hybrid: these of its files are not here"),
+        (("-c", "."), "there are no pictures in"),
     ],
 )
 def test_what_the_cut_lacks_is_told_before_the_work(run, studio, script, teddy, flags, said):

@@ -8,6 +8,7 @@ from studio import MODEL
 from models import precision
 from storycli import cost
 from storycli.config import EXAMPLES, Settings
+from storycli.errors import StoryError
 from storycli.story import Character, Plot, Story
 
 
@@ -52,11 +53,16 @@ def test_people_are_told_when_it_may_take_less(run, studio, script):
     assert "time:     at most " in run("render", script, "--llm", "none", "--dry-run", "--retries", 2).out
 
 
-def test_who_was_trained_for_other_pictures_or_is_damaged_has_to_be_trained(tmp_path):
+def test_who_was_trained_for_other_pictures_has_to_be_trained_and_who_is_damaged_is_told(tmp_path):
     folder = shutil.copytree(EXAMPLES / "teddy", tmp_path / "teddy")
     film = story(Character(name="teddy", dir=folder))
     assert cost.of(film, Settings(model="storybook")).to_train == ()
     next(folder.glob("*.png")).unlink()
     assert cost.of(film, Settings(model="storybook")).to_train == ("teddy",)
     (folder / "character.safetensors").write_bytes(b"damaged")
-    assert cost.of(film, Settings(model="storybook")).to_train == ("teddy",)
+    with pytest.raises(StoryError, match="cannot be read"):
+        cost.of(film, Settings(model="storybook"))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(StoryError, match="there are no pictures"):
+        cost.of(film, Settings(model="storybook"))

@@ -176,6 +176,7 @@ def make(
     from storycli.media import filmstrip
 
     filmstrip.check_name(sheet)
+    workspace.check_name(output)
     model = stages.model_for(settings)
     if dry_run:
         return tell_cost(pipeline.plan(story, settings, at_once), settings, as_json)
