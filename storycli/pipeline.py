@@ -70,8 +70,8 @@ def render(
     shots = list(each(shoot, *zip(*numbered(story.plots, takes, found, clips), strict=True)))
     recipe = manifest.recipe(story, settings, model, shots, folder)
     clips = [shot.video for shot in shots]
-    read = settings.narrate and numbered([plot.text for plot in story.plots])
-    spoken = [do(stages.narrate, text, settings.voice, settings.tts_model, at=at) for at, text in read or ()]
+    told = [plot.text for plot in story.plots] if settings.narrate else []
+    spoken = [do(stages.narrate, text, settings.voice, settings.tts_model, at=at) for at, text in numbered(told)]
     film = do(stages.concat, story, clips, spoken, stages.cut(settings), recipe)
     return Film(story=story, shots=tuple(shots), video=film, recipe=recipe)
 

@@ -28,7 +28,7 @@ Verbose = Annotated[
     bool, Option("--verbose", "-v", callback=_verbose, help="Say more; errors come with their traceback.")
 ]
 Json = Annotated[bool, Option("--json", help="Print the answer as JSON.")]
-DryRun = Annotated[bool, Option("--dry-run", help="Tell plots, time, memory and disk; do nothing.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Tell plots, time, memory and disk; film nothing.")]
 Film = Annotated[Path, Option("--output", "-o", metavar="FILM", help="Where the film goes.")]
 Script = Annotated[str, Argument(metavar="STORY", help="A .txt or .md script, - for stdin, or a storyboard .yaml.")]
 Cast = Annotated[
