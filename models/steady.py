@@ -24,8 +24,8 @@ def steady_weights(depth: Tensor, cells: tuple[int, int], tolerance: float) -> T
     """
     frames = depth[0, 0]
     change = F.adaptive_avg_pool2d((frames[:, None] - frames[None, :]).abs(), cells)
-    # Half of its row, not ``BEHIND``: what fills more is averaged though it moves, wheels for one, but with a quarter all
-    # else shimmers more (models/STORYBOOK.md).
+    # Half of its row, not ``BEHIND``: what fills more is averaged though it moves, wheels for one, but with a quarter
+    # all else shimmers more (models/STORYBOOK.md).
     in_front = (frames > frames.median(dim=-1, keepdim=True).values + IN_FRONT).float()
     in_front = F.adaptive_avg_pool2d(in_front, cells) > 0.25
     around = F.max_pool2d(change, REACH, stride=1, padding=REACH // 2)
