@@ -18,7 +18,7 @@ from storycli.story import Tau
 
 PACKAGE = Path(__file__).parent
 EXAMPLES = PACKAGE / "examples"
-TABLE = "clips"  # of a library's folder; one without it holds none
+TABLE = "clips"  # in a library's folder
 
 
 def _size(value: Any) -> Any:
@@ -119,7 +119,12 @@ def library_folder(chosen: Path | None, *, for_writing: bool = False) -> Path | 
     local, own = Path(".storycli/index"), platformdirs.user_data_path("storycli") / "index"
     if for_writing:
         return local if local.is_dir() else own
-    return next((folder for folder in (local, own) if (folder / f"{TABLE}.lance").is_dir()), None)
+    return next(filter(holds_clips, (local, own)), None)
+
+
+def holds_clips(folder: Path) -> bool:
+    """Whether clips were ever indexed in a folder, and not all of them pruned."""
+    return (folder / f"{TABLE}.lance").is_dir()
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:

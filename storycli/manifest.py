@@ -101,8 +101,7 @@ def recall(film: Path) -> tuple[Story, Settings, Choices]:
             f"{film}: what it says of its making cannot be read",
             "another version of storycli may have made it",
         ) from error
-    made_with = [hero.dir for hero in story.characters] + [plot.reference for plot in story.plots if plot.reference]
-    if gone := [path for path in made_with if not path.exists()]:
+    if gone := [path for path in _named_in(story) if not path.exists()]:
         raise StoryError(
             f"{film} was made with {gone[0]}, which is not there", "put it there, or the film where it was"
         )
@@ -111,13 +110,17 @@ def recall(film: Path) -> tuple[Story, Settings, Choices]:
 
 def check_harmless(film: Path, story: Story, settings: Settings) -> None:
     """Raises StoryError for a film that wants more than what lies beside it: whoever made it may not be its owner."""
-    heroes, own = [hero.dir for hero in story.characters], [plot.reference for plot in story.plots]
-    paths = [path for path in (*heroes, *own, settings.music, settings.index) if path]
+    paths = [path for path in (*_named_in(story), settings.music, settings.index) if path]
     wanted = [str(path) for path in paths if not path.resolve().is_relative_to(film.parent.resolve())]
     if settings.narrate and settings.voice == "openai":
         wanted.append("a paid voice")
     if wanted:
         raise StoryError(f"{film} was not made here, and would use {', '.join(wanted)}", "allow it with --trust")
+
+
+def _named_in(story: Story) -> list[Path]:
+    """The folders and videos that a story names."""
+    return [hero.dir for hero in story.characters] + [plot.reference for plot in story.plots if plot.reference]
 
 
 def dumped(manifest: Mapping[str, Any]) -> str:

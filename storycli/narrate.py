@@ -4,6 +4,7 @@ The offline voice is the package ``hibari-tts`` (extra ``narration``), the servi
 ``/audio/speech``, found by ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL``.
 """
 
+import functools
 import unicodedata
 import wave
 from collections.abc import Callable, Sequence
@@ -82,7 +83,7 @@ def _offline(texts: Sequence[str], speaker: str) -> Speaker:
     except ImportError as error:
         raise StoryError("the offline voice is not installed", INSTALL) from error
     try:
-        voice = Hibari(model=voice_path(speaker, download_missing=False), voice=speaker)
+        voice = _loaded(Hibari, voice_path, speaker)
     except (ValueError, FileNotFoundError) as error:
         raise StoryError(f"the offline voice has no speaker {speaker!r} here", "use 'heart'") from error
 
@@ -95,6 +96,12 @@ def _offline(texts: Sequence[str], speaker: str) -> Speaker:
             file.writeframes(samples.tobytes())
 
     return say
+
+
+@functools.cache
+def _loaded(network: Callable, path_of: Callable, speaker: str) -> Callable:
+    """A speaker's network, which is asked for one text after another."""
+    return network(model=path_of(speaker, download_missing=False), voice=speaker)
 
 
 def _service(speaker: str, model: str) -> Speaker:

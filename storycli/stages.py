@@ -81,12 +81,8 @@ def cut(settings: Settings) -> Cut:
     return Cut(**{name: getattr(settings, name) for name in Cut.__dataclass_fields__})
 
 
-def model_for(settings: Settings) -> Model:
-    """The model that ``settings`` asks for.
-
-    Raises StoryError where it, the depth network, the music or the voice is not here or cannot do what they ask: before
-    hours of work, not after them.
-    """
+def check_cut(settings: Settings) -> None:
+    """Raises StoryError where the music or the voice is not here: before hours of work, not after them."""
     if settings.music:
         from storycli.media import sound
 
@@ -95,6 +91,13 @@ def model_for(settings: Settings) -> Model:
         from storycli import narrate
 
         narrate.check(settings.voice)
+
+
+def model_for(settings: Settings) -> Model:
+    """The model that ``settings`` asks for.
+
+    Raises StoryError where it, or the depth network, is not here or cannot do what they ask.
+    """
     model = catalogue.choose(settings.model, settings.device)
     catalogue.depth_network(settings.depth, model)
     sampler = settings.sampler or model.sampler
@@ -184,7 +187,7 @@ def choose(
     for number, (plot, candidates) in enumerate(zip(plots, found, strict=True), 1):
         before = next(taken.get(tuple(candidate.clip.id for candidate in candidates), iter(())), None)
         kept = [candidate for candidate in candidates if candidate.clip.id == before]
-        open_to.append(_asked_for(number, plot, candidates) or kept or candidates)
+        open_to.append(asked_for(number, plot, candidates) or kept or candidates)
     if all(len(candidates) == 1 for candidates in open_to):
         return [only.clip for (only,) in open_to]
     from storycli.library.assignment import assign
@@ -346,7 +349,8 @@ def _poster(clip: Clip, path: Path) -> None:
     Image.fromarray(video.read(clip.path, indices=[(clip.start + clip.end) // 2], size=size)[0]).save(path, quality=85)
 
 
-def _asked_for(number: int, plot: Plot, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+def asked_for(number: int, plot: Plot, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """The candidate that a plot names, if it names one. Raises StoryError when it was not found."""
     if plot.candidate is None:
         return ()
     if plot.candidate > len(candidates):

@@ -173,8 +173,8 @@ class RunFolder:
             if old.is_dir() and old.name.isdigit() and old.name not in shown:
                 shutil.rmtree(old)
         beside = self.film.with_suffix(".srt")
-        ours = {digest.file(kept) for kept in self.kept.glob("*/film.srt")}
-        if not film.video.with_suffix(".srt").exists() and beside.is_file() and digest.file(beside) in ours:
+        kept = self.kept.glob("*/film.srt") if beside.is_file() and not film.video.with_suffix(".srt").exists() else ()
+        if any(digest.file(one) == digest.file(beside) for one in kept):
             beside.unlink()
         for made in film.video.parent.glob("film.*"):
             target = self.film if made == film.video else self.film.with_suffix(made.suffix)

@@ -177,6 +177,7 @@ def make(
 
     filmstrip.check_name(sheet)
     workspace.check_name(output)
+    stages.check_cut(settings)
     model = stages.model_for(settings)
     if dry_run:
         return tell_cost(pipeline.plan(story, settings, at_once), settings, as_json)

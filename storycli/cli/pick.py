@@ -10,7 +10,7 @@ from typer import Option
 
 from storycli.cli.options import STORY
 from storycli.cli.screen import Progress, screen
-from storycli.errors import StoryError, UsageError
+from storycli.errors import UsageError
 
 if TYPE_CHECKING:
     from storycli.story import Candidate, Story
@@ -99,12 +99,10 @@ def picking(
     """
 
     def pick(story: "Story", found: Sequence[Sequence["Candidate"]], likely: Sequence[str]) -> "Story":
-        for number, candidate in said.items():
-            if number <= len(found) and candidate > (count := len(found[number - 1])):
-                raise StoryError(
-                    f"plot {number} asks for candidate {candidate}, but {count} clips were found",
-                    "choose a smaller number, or look up more with --candidates",
-                )
+        from storycli.stages import asked_for
+
+        for number, (plot, candidates) in enumerate(zip(story.plots, found, strict=True), 1):
+            asked_for(number, plot.model_copy(update={"candidate": said.get(number)}), candidates)
         story = keep(dict(said))
         return then(story, found, likely) if then else story
 

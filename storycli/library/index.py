@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.index import FTS, IvfRq
 
-from storycli.config import TABLE
+from storycli.config import TABLE, holds_clips
 from storycli.errors import StoryError
 from storycli.story import Clip
 
@@ -264,7 +264,7 @@ def connect(folder: Path) -> lancedb.DBConnection:
 
 def open_table(folder: Path) -> lancedb.table.Table | None:
     """The table in a folder, if there is one. Raises StoryError when it cannot be read."""
-    if not (folder / f"{TABLE}.lance").is_dir():
+    if not holds_clips(folder):
         return None
     try:
         return connect(folder).open_table(TABLE)
