@@ -1,5 +1,6 @@
 """Training of the U-Net and the structure encoder on small shards of noise."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -116,6 +117,17 @@ def test_another_seed_trains_on_other_scenes(assets, tmp_path):
     assert first == again and not set(first) & set(other)
     with pytest.raises(StoryError, match="other data"):
         video._world(data, tmp_path / "first", replace(CONFIG, seed=1))
+
+
+def test_what_is_hard_can_be_drawn_more_often(assets, tmp_path):
+    often = video.Data(assets=assets, often={"sleep": 1e6}, stills=3, clips=0)
+    captions, shards, _ = video._world(often, tmp_path / "often", CONFIG)
+    assert shards == 1 and all(re.search("sleep|slept|nap|lies|lying|lay", told) for told in captions)
+    with pytest.raises(StoryError, match="other data"):
+        video._world(replace(often, often=None), tmp_path / "often", CONFIG)
+    with pytest.raises(StoryError, match="can ski"):
+        video._world(replace(often, often={"ski": 2}), tmp_path / "other", CONFIG)
+    assert not (tmp_path / "other").exists()
 
 
 def test_built_in_weights_are_trained_on_and_know_how_much_they_have_seen(tmp_path):

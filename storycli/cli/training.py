@@ -2,12 +2,13 @@
 ``train-depth``, ``train-decoder``.
 """
 
+import re
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from storycli.cli.models import tell_terms
 from storycli.cli.options import Device, Json, ModelName, Quiet, Verbose, gathering
@@ -24,6 +25,9 @@ Batch = Annotated[int, Option(min=1, metavar="N", help="Frames in a step.")]
 Rate = Annotated[float, Option(min=0, metavar="X", help="Learning rate.")]
 Assets = Annotated[Path | None, Option(metavar="DIR", help="The storybook world's pictures; fetched when not there.")]
 Tier = Annotated[Literal["core", "wide"], Option(help="How much of that world to learn.")]
+Often = Annotated[
+    list[str] | None, Option(metavar="ACTION=N", help="Draw an action N times as often as others; repeat it.")
+]
 Workers = Annotated[int, Option(min=1, metavar="N", help="Processes that draw scenes.")]
 Further = Annotated[bool, Option("--further", help="Train the built-in weights on, in place of new ones.")]
 Method = Literal[
@@ -107,6 +111,7 @@ TRAINING = {
     "lr": (Rate, 1e-3),
     "seed": (Seed, 0),
     "tier": (Tier, "core"),
+    "often": (Often, None),
     "assets": (Assets, None),
     "workers": (Workers, 1),
     "device": (Device, None),
@@ -234,6 +239,17 @@ def _place(device: str | None) -> str:
     return where
 
 
+def _often(wishes: list[str] | None) -> dict[str, float]:
+    """How many times as often actions are to be drawn."""
+    told = {}
+    for wish in wishes or ():
+        action, _, times = wish.partition("=")
+        if not re.fullmatch(r"\d+(\.\d+)?", times):
+            raise BadParameter(f"{wish}: say ACTION=N, such as sleep=8", param_hint="--often")
+        told[action] = float(times)
+    return told
+
+
 def _train(
     stage: str,
     still_frames: int,
@@ -242,6 +258,7 @@ def _train(
     videos,
     output,
     tier,
+    often,
     assets,
     workers,
     device,
@@ -255,7 +272,7 @@ def _train(
 
     where = _place(device)
     training = TrainConfig(stage=stage, still_frames=still_frames, **wishes)
-    data = Data(videos=videos or (), assets=assets, tier=tier, workers=workers)
+    data = Data(videos=videos or (), assets=assets, tier=tier, often=_often(often), workers=workers)
     with screen.progress() as report:
         how = dict(device=where, report=lambda what, n, of: report(what, "", n, of))
         out = train_video(data, output, training, further=further, **how)

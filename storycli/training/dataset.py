@@ -6,7 +6,7 @@ each latent cell that the foreground covers, ``context`` (n,l,d) float16 and ``w
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -49,14 +49,16 @@ def world_samples(
     frames: int,
     split: str = "train",
     estimate: Callable[[np.ndarray], np.ndarray] | None = None,
+    often: Mapping[str, float] | None = None,
 ) -> Iterator[Sample]:
     """Scenes of the storybook world, one per seed: whole clips, or stills where ``frames`` is 1.
 
-    Depth is exact, or what ``estimate`` makes of the frames: uint8 (f,H,W,3) -> (f,H,W) in [0, 1].
+    Depth is exact, or what ``estimate`` makes of the frames: uint8 (f,H,W,3) -> (f,H,W) in [0, 1]. ``often`` makes
+    actions so many times as frequent.
     """
     from storycli.world.generator import World
 
-    world = World(assets, tier)
+    world = World(assets, tier, often=often)
     for seed in seeds:
         scene = world.scene(seed, split)
         clip = world.still(scene) if frames == 1 else world.clip(scene, frames)
@@ -106,6 +108,7 @@ def prepare_world(
     workers: int = 1,
     split: str = "train",
     first_seed: int = 0,
+    often: Mapping[str, float] | None = None,
 ) -> Iterator[Path]:
     """Draw and encode the storybook world into ``folder/stills`` and ``folder/clips``; yields shards as they are done.
 
@@ -121,14 +124,14 @@ def prepare_world(
             start = first_seed + index * size + (0 if frames == 1 else CLIP_SEEDS)
             seeds = range(start, start + min(size, count - index * size))
             if not path.exists():
-                jobs.append((path, assets, weights, tier, seeds, frames, split, index % 2 == 1))
+                jobs.append((path, assets, weights, tier, seeds, frames, split, index % 2 == 1, often))
     yield from each(_world_shard, jobs, workers)
 
 
 def _world_shard(job: tuple) -> Path:
     from models.weights import load_autoencoder, load_minilm
 
-    path, assets, weights, tier, seeds, frames, split, estimated = job
+    path, assets, weights, tier, seeds, frames, split, estimated, often = job
     torch.set_num_threads(1)
     autoencoder, text = load_autoencoder(weights), load_minilm()
     estimate = None
@@ -136,7 +139,8 @@ def _world_shard(job: tuple) -> Path:
         from storycli.depth import DepthEstimator
 
         estimate = DepthEstimator("storybook", "cpu").estimate
-    write_shard(world_samples(assets, tier, seeds, frames, split, estimate), path, autoencoder.encode, text)
+    samples = world_samples(assets, tier, seeds, frames, split, estimate, often)
+    write_shard(samples, path, autoencoder.encode, text)
     return path
 
 

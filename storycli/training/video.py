@@ -7,7 +7,7 @@ import csv
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Data:
     videos: Sequence[Path] = ()
     assets: Path | None = None  # where the world's pictures are, or are to be fetched to
     tier: str = "core"
+    often: Mapping[str, float] | None = None  # how many times as frequent actions of the world are to be
     stills: int = 40_960
     clips: int = 5_120
     workers: int = 1
@@ -159,12 +160,15 @@ def _world(data: Data, out: Path, config: TrainConfig) -> tuple[list[str], int, 
     """
     from storycli.world.generator import World, assets_in
 
-    first = config.seed % RUNS * SCENES
-    dataset.claim(out / "data", ["world", data.tier, first])
     assets = assets_in(out, data.assets)
-    how = dict(tier=data.tier, stills=data.stills, clips=data.clips, workers=data.workers, first_seed=first)
-    shards = dataset.prepare_world(out / "data", assets, AUTOENCODER, **how)
+    world = World(assets, data.tier, often=data.often)
+    if unknown := sorted(world.often.keys() - world.actions):
+        raise StoryError(f"nobody in that world can {unknown[0]}", f"choose among {', '.join(world.actions)}")
+    first = config.seed % RUNS * SCENES
+    dataset.claim(out / "data", ["world", data.tier, first, *([data.often] if data.often else [])])
+    how = dict(tier=data.tier, often=data.often, stills=data.stills, clips=data.clips, workers=data.workers)
+    shards = dataset.prepare_world(out / "data", assets, AUTOENCODER, first_seed=first, **how)
     first += dataset.CLIP_SEEDS if config.clip_frames else 0
-    world, seeds = World(assets, data.tier), range(first, first + SHOWN)
+    seeds = range(first, first + SHOWN)
     captions = [world.caption(world.scene(seed), random.Random(seed)) for seed in seeds]
     return captions, -(-data.stills // dataset.SHARD_FRAMES) + -(-data.clips * 16 // dataset.SHARD_FRAMES), shards

@@ -6,6 +6,7 @@ another ``size`` draws the same scene with more pixels. Used to train and to mea
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +51,12 @@ class World:
     """Draws scenes; ``assets`` is a folder filled by ``fetch_assets`` (or the file of ``cache_sprites``).
 
     Training scenes never show a held-out character, nor a held-out pair of a character with an action or a place.
+    ``often`` makes actions so many times as frequent as they are.
     """
 
-    def __init__(self, assets: Path, tier: str = "core", size: int = UNITS):
+    def __init__(
+        self, assets: Path, tier: str = "core", size: int = UNITS, often: Mapping[str, float] | None = None
+    ):
         self.tables = words.load_tables(tier)
         self.size = size
         self.scale = size / UNITS
@@ -61,6 +65,7 @@ class World:
         self.held_out_characters = tuple(self.tables.held_out)
         self.characters = {**self.tables.characters, **self.tables.held_out}
         self.places, self.actions = self.tables.places, self.tables.actions
+        self.often = often or {}
         self._sprites: dict[tuple[str, str | float], Sprite] = {}
 
     # ---- scenes and captions -----------------------------------------------------------------------------
@@ -102,7 +107,8 @@ class World:
 
     def _action_in(self, place: str, rng: random.Random) -> str:
         possible = [action for action in self.actions if self.tables.fits(action, place)]
-        return rng.choices(possible, [self.actions[action].weight for action in possible])[0]
+        weights = [self.actions[action].weight * self.often.get(action, 1) for action in possible]
+        return rng.choices(possible, weights)[0]
 
     def _weather(self, place: str, rng: random.Random) -> str:
         roll = rng.random()
