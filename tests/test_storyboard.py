@@ -123,6 +123,9 @@ def test_without_keep_a_storyboard_says_what_it_was_given(folder):
     [
         ("    tau: 0.4", "    tua: 0.4", ["8: plot 1: tua: there is no such key"]),
         ("    tau: 0.4", "    tau: high", ["8: plot 1: tau: input should be a valid number"]),
+        ("    tau: 0.4", "    tau: true", ["8: plot 1: tau: input should be a valid number"]),
+        ("    tau: 0.4", "    frames: yes", ["8: plot 1: frames: input should be a valid integer"]),
+        ("    tau: 0.4", "    seed: true", ["8: plot 1: seed: input should be a valid integer"]),
         ("    tau: 0.4", "    tau: 4", ["8: plot 1: tau: input should be less than or equal to 1"]),
         ("    query: a man meeting a dog in the woods\n", "", ["5: plot 1: query: is missing"]),
         (

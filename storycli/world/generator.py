@@ -54,9 +54,7 @@ class World:
     ``often`` makes actions so many times as frequent as they are.
     """
 
-    def __init__(
-        self, assets: Path, tier: str = "core", size: int = UNITS, often: Mapping[str, float] | None = None
-    ):
+    def __init__(self, assets: Path, tier: str = "core", size: int = UNITS, often: Mapping[str, float] | None = None):
         self.tables = words.load_tables(tier)
         self.size = size
         self.scale = size / UNITS
