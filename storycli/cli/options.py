@@ -23,7 +23,7 @@ def _verbose(value: bool) -> bool:
     return value
 
 
-Quiet = Annotated[bool, Option("--quiet", "-q", callback=_quiet, help="Say nothing but results and errors.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", callback=_quiet, help="Say nothing but results, warnings and errors.")]
 Verbose = Annotated[
     bool, Option("--verbose", "-v", callback=_verbose, help="Say more; errors come with their traceback.")
 ]
