@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 WORD = "<new1>"
 LEAST = 0.02  # of a picture that a character has to fill
 SOMEWHERE = 0.6  # of all prompts say what it does, or where
-LYING = 0.12  # of all views are laid on a side
+LYING = 0.25  # of all views are laid on a side
 ACTIONS = (
     "walking", "running", "sitting", "standing", "jumping", "dancing", "swimming", "eating", "reading a book",
     "holding something", "playing the guitar", "coming closer",
