@@ -18,7 +18,7 @@ NAMED = re.compile(r"\{([A-Za-z][\w-]*)\}")  # how a prompt marks one
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 Tau = Annotated[  # a share of diffusion time, or "auto": the one that suits the plot
     float,
-    Field(ge=0, le=1, strict=True),
+    Field(ge=0, le=1),
     WrapValidator(lambda value, check: value if value == "auto" else check(value)),
     PlainSerializer(lambda value: value),
 ]
@@ -48,7 +48,7 @@ class Plot(Written):
     reference: Path | None = None  # a video to take the motion from, instead of searching
     candidate: int | None = Field(None, ge=1, strict=True)  # which search result to use, 1 = best
     seed: int | None = Field(None, ge=0, lt=2**63, strict=True)
-    tau: Tau | None = None  # structure is dropped for t < tau * T
+    tau: Tau | None = Field(None, strict=True)  # structure is dropped for t < tau * T
     guidance: float | None = Field(None, ge=1, le=50, strict=True)
     frames: int | None = Field(None, ge=1, le=64, strict=True)
     negative: str | None = None
