@@ -53,8 +53,8 @@ class Method:
 
 # What self-attention learns from stills, it spoils in motion, so it learns little. The paper's branches are on
 # attention alone. The built-in model, which has no self-attention where it draws faces, cannot draw a new one by them:
-# a quarter more of the loss remains than with branches on its convolutions, too. A step of a branch moves a layer by
-# less than the same step of its weights would: it takes three times Custom Diffusion's rate to go as far.
+# a quarter more of the loss remains than with branches on its convolutions, too. At Custom Diffusion's rate, they would
+# move keys and values less than half as far as it does.
 LOW_RANK = {
     "weights": "low-rank",
     "rates": Rates(word=5e-3, text=3e-3, rest=1e-4, convolutions=3e-3),

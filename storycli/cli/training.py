@@ -26,7 +26,7 @@ Rate = Annotated[float, Option(min=0, metavar="X", help="Learning rate.")]
 Assets = Annotated[Path | None, Option(metavar="DIR", help="The storybook world's pictures; fetched when not there.")]
 Tier = Annotated[Literal["core", "wide"], Option(help="How much of that world to learn.")]
 Often = Annotated[
-    list[str] | None, Option(metavar="ACTION=N", help="Draw an action N times as often as others; repeat it.")
+    list[str] | None, Option(metavar="ACTION=N", help="Draw an action N times as often as it would be; repeat it.")
 ]
 Workers = Annotated[int, Option(min=1, metavar="N", help="Processes that draw scenes.")]
 Further = Annotated[bool, Option("--further", help="Train the built-in weights on, in place of new ones.")]

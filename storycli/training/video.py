@@ -159,13 +159,15 @@ def _world(data: Data, out: Path, config: TrainConfig) -> tuple[list[str], int, 
     A run of another seed draws other scenes, so that networks that are trained further meet new ones.
     """
     from storycli.world.generator import World, assets_in
+    from storycli.world.words import load_tables
 
-    assets = assets_in(out, data.assets)
-    world = World(assets, data.tier, often=data.often)
-    if unknown := sorted(world.often.keys() - world.actions):
-        raise StoryError(f"nobody in that world can {unknown[0]}", f"choose among {', '.join(world.actions)}")
+    actions = load_tables(data.tier).actions
+    if unknown := sorted((data.often or {}).keys() - actions):
+        raise StoryError(f"nobody in that world can {unknown[0]}", f"choose among {', '.join(actions)}")
     first = config.seed % RUNS * SCENES
     dataset.claim(out / "data", ["world", data.tier, first, *([data.often] if data.often else [])])
+    assets = assets_in(out, data.assets)
+    world = World(assets, data.tier, often=data.often)
     how = dict(tier=data.tier, often=data.often, stills=data.stills, clips=data.clips, workers=data.workers)
     shards = dataset.prepare_world(out / "data", assets, AUTOENCODER, first_seed=first, **how)
     first += dataset.CLIP_SEEDS if config.clip_frames else 0
