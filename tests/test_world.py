@@ -115,6 +115,15 @@ def test_every_action_and_place_is_drawn(world: World) -> None:
     assert {scene.place for scene in scenes} == set(words.PLACES)
 
 
+def test_company_can_be_drawn_more_often(assets: Path) -> None:
+    world = World(assets, often={"companion": 100, "sleep": 0})
+    drawn = [world.scene(seed) for seed in range(100)]
+    free = [d for d in drawn if not world.actions[d.action].ride]
+    accompanied = [d for d in free if d.companion]
+    assert len(accompanied) > 0.9 * len(free)  # but for pairs of a companion and a place that are held out
+    assert not any(d.companion for d in drawn if d not in free)
+
+
 def test_captions_vary_but_keep_the_facts(world: World) -> None:
     shown = scene(character="fox", action="walk", place="snowy forest")
     captions = {world.caption(shown, random.Random(seed)) for seed in range(300)}

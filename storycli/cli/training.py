@@ -26,7 +26,7 @@ Rate = Annotated[float, Option(min=0, metavar="X", help="Learning rate.")]
 Assets = Annotated[Path | None, Option(metavar="DIR", help="The storybook world's pictures; fetched when not there.")]
 Tier = Annotated[Literal["core", "wide"], Option(help="How much of that world to learn.")]
 Often = Annotated[
-    list[str] | None, Option(metavar="ACTION=N", help="Draw an action N times as often as it would be; repeat it.")
+    list[str] | None, Option(metavar="ACTION=N", help="Draw an action, or a `companion`, N times as often; repeat it.")
 ]
 Workers = Annotated[int, Option(min=1, metavar="N", help="Processes that draw scenes.")]
 Further = Annotated[bool, Option("--further", help="Train the built-in weights on, in place of new ones.")]
@@ -240,7 +240,7 @@ def _place(device: str | None) -> str:
 
 
 def _often(wishes: list[str] | None) -> dict[str, float]:
-    """How many times as often actions are to be drawn."""
+    """How many times as often actions, and company, are to be drawn."""
     told = {}
     for wish in wishes or ():
         action, _, times = wish.partition("=")

@@ -44,7 +44,7 @@ class Data:
     videos: Sequence[Path] = ()
     assets: Path | None = None  # where the world's pictures are, or are to be fetched to
     tier: str = "core"
-    often: Mapping[str, float] | None = None  # how many times as frequent actions of the world are to be
+    often: Mapping[str, float] | None = None  # how many times as frequent actions, and company, of the world are to be
     stills: int = 40_960
     clips: int = 5_120
     workers: int = 1
@@ -162,7 +162,7 @@ def _world(data: Data, out: Path, config: TrainConfig) -> tuple[list[str], int, 
     from storycli.world.words import load_tables
 
     actions = load_tables(data.tier).actions
-    if unknown := sorted((data.often or {}).keys() - actions):
+    if unknown := sorted((data.often or {}).keys() - actions - {"companion"}):
         raise StoryError(f"nobody in that world can {unknown[0]}", f"choose among {', '.join(actions)}")
     first = config.seed % RUNS * SCENES
     dataset.claim(out / "data", ["world", data.tier, first, *([data.often] if data.often else [])])

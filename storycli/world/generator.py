@@ -51,7 +51,7 @@ class World:
     """Draws scenes; ``assets`` is a folder filled by ``fetch_assets`` (or the file of ``cache_sprites``).
 
     Training scenes never show a held-out character, nor a held-out pair of a character with an action or a place.
-    ``often`` makes actions so many times as frequent as they are.
+    ``often`` makes actions, and company (``companion``), so many times as frequent as they are.
     """
 
     def __init__(self, assets: Path, tier: str = "core", size: int = UNITS, often: Mapping[str, float] | None = None):
@@ -89,9 +89,9 @@ class World:
             if novel or not pairs or new_pair == (split == "held_out"):
                 break
         others = [other for other in self.train_characters if other != character]
-        companion = (
-            rng.choice(others) if rng.random() < 0.08 and action != "sleep" and not self.actions[action].ride else ""
-        )
+        alone = action == "sleep" or self.actions[action].ride
+        accompanied = rng.random() < 0.08 * self.often.get("companion", 1) and not alone
+        companion = rng.choice(others) if accompanied else ""
         drawn = dict(
             direction=rng.choice(("left", "right")),
             companion=companion if split == "held_out" or not words.held_out_pair(companion, place) else "",
