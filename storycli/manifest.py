@@ -35,7 +35,7 @@ def recipe(
         {
             "storycli": __version__,
             "title": story.title,
-            "settings": settings.model_dump(exclude_defaults=True),
+            "settings": settings.model_dump(),
             "model": model.identity(),
             "story": story.model_dump(exclude_none=True),
             "shots": [

@@ -213,6 +213,13 @@ def test_a_flag_takes_back_what_a_file_says(run, studio, script, teddy, tmp_path
     assert video.probe(tmp_path / "film.mp4").num_frames == 3 * 4
 
 
+@pytest.mark.parametrize("flags", [("--often", "sleep=2"), ("--tier", "wide")])
+def test_videos_to_train_on_are_not_drawn(run, tmp_path, flags):
+    done = run("train-base", "videos.csv", *flags)
+    assert done.code == 2 and "for scenes that are drawn, not for VIDEOS" in done.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_demo_keeps_to_its_own_clips(run, studio, monkeypatch):
     opened = []
     library = stages.open_library

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import pytest
 
 from storycli import digest
+from storycli.config import Settings
 from storycli.errors import StoryError
 from storycli.media import video
 from storycli.workspace import RunFolder
@@ -329,6 +330,7 @@ def test_the_manifest_tells_what_the_film_was_made_of(film):
     folder = film.with_name("film.storycli")
     told = json.loads((folder / "manifest.json").read_text())
     assert told["story"]["plots"][0]["text"] == "A boy walked in the forest."
+    assert told["settings"] == Settings(llm="none").model_dump()  # those that are as ever, too
     assert told["model"].keys() == {"name", "sha256"}
     assert [shot["take"]["steps"] for shot in told["shots"]] == [3, 3, 3]
     assert len({shot["take"]["seed"] for shot in told["shots"]}) == 3
@@ -358,7 +360,7 @@ def test_again_takes_nothing_but_flags_into_the_film_s_own_settings(film, run, s
     assert (tmp_path / "same.mp4").read_bytes() == before
     assert run("again", film, "-o", "other.mp4", "--steps", "4").code == 0
     told = json.loads((tmp_path / "other.storycli/manifest.json").read_text())
-    assert told["settings"] == {"steps": 4, "llm": "none"}
+    assert told["settings"] == Settings(steps=4, llm="none").model_dump()
 
 
 def test_again_keeps_the_edits_of_a_storyboard_that_are_not_in_the_film(film, run, studio):

@@ -267,9 +267,12 @@ def _train(
     **wishes,
 ) -> None:
     from storycli import processes
+    from storycli.errors import UsageError
     from storycli.training.diffusion import TrainConfig
     from storycli.training.video import Data, train_video
 
+    if videos and (often or tier != "core"):
+        raise UsageError("--often and --tier are for scenes that are drawn, not for VIDEOS", "leave them out")
     where = _place(device)
     training = TrainConfig(stage=stage, still_frames=still_frames, **wishes)
     data = Data(videos=videos or (), assets=assets, tier=tier, often=_often(often), workers=workers)
