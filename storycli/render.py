@@ -157,7 +157,7 @@ def sample(
 
         schedule = iter(times)
         denoise: Denoise = guided(from_v(predict, model.alpha_bar) if model.predicts == "v" else predict, guidance)
-        if model.steady:
+        if model.steady and tau < 1:  # it goes by the guide's depth, too
             weights = steady_weights(depth.to(device), shape[-2:], model.steady)
             denoise = steadied(denoise, weights, model.alpha_bar)
         for i, x_t, _ in solve(denoise, draw(), model.alpha_bar, steps):

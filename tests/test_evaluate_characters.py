@@ -49,13 +49,13 @@ def test_margins_compare_the_same_draws():
     assert rows[OURS].identity_margin is None and rows[WORLD].identity_margin is None
 
 
-def test_a_bootstrap_draws_characters_and_scenes_within_them():
+def test_a_bootstrap_draws_characters_and_the_scenes_that_all_of_them_play():
     values = np.zeros((2, 3))
     values[0] = 1
     means = resampled(values, seed=0)
     assert len(means) == DRAWS and set(means) == {0.0, 0.5, 1.0}  # whole characters
     assert means.mean() == pytest.approx(0.5, abs=0.03)
-    scenes = resampled(np.array([[0.0, 0.0, 3.0]]), seed=0)
+    scenes = resampled(np.array([[0.0, 0.0, 3.0]] * 8), seed=0)  # as many characters, and no more to go by
     assert set(scenes.round(6)) == {0.0, 1.0, 2.0, 3.0}
     assert interval(np.arange(1001) / 1000) == pytest.approx((0.025, 0.975))
 

@@ -20,7 +20,7 @@ from models.schedule import cosine
 from storycli.processes import each
 from storycli.training.dataset import Shards
 from storycli.training.diffusion import Denoiser, denoising_loss, pick_batch, pick_source
-from storycli.training.fit import learning_rate
+from storycli.training.fit import learning_rate, random_source
 
 data = test_training.data  # the fixture
 CONFIG = replace(test_training.CONFIG, batch=8, optimizer="adamw")
@@ -77,7 +77,7 @@ def by_one(data: Path) -> dict[str, torch.Tensor]:
         optimizer.param_groups[0]["lr"] = learning_rate(seen, CONFIG.fitting())
         for rank in (0, 1):
             source, count = pick_source(CONFIG, seen, stills, clips)
-            generator = torch.Generator().manual_seed(CONFIG.seed * 2**40 + seen + rank)
+            generator = random_source(CONFIG.seed, seen, 1 + rank)
             batch = pick_batch(source, count // 2, generator)
             with precision.training("cpu"):
                 loss = denoising_loss(denoiser, batch, cosine(), EMPTY, CONFIG, generator, "cpu")

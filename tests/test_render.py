@@ -84,7 +84,9 @@ def test_structure_acts_down_to_tau_and_not_below(model):
     assert seen == [(999, True), (749, True), (500, True), (250, False)]
 
 
-def test_depth_steers_the_picture_and_with_tau_one_it_does_not(model):
+@pytest.mark.parametrize("steady", [0.0, 0.03])
+def test_depth_steers_the_picture_and_with_tau_one_it_does_not(model, steady):
+    model = replace(model, steady=steady)
     near, far = depth(0), depth(1)
     assert not torch.allclose(sample(model, "a bear", near, **OPTIONS), sample(model, "a bear", far, **OPTIONS))
     free = OPTIONS | {"tau": 1.0}

@@ -119,6 +119,18 @@ def test_another_seed_trains_on_other_scenes(assets, tmp_path):
         video._world(data, tmp_path / "first", replace(CONFIG, seed=1))
 
 
+def test_another_seed_is_another_training_of_the_same_networks(data, tmp_path):
+    def trained(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        networks, out = Denoiser(UNET, STRUCTURE), tmp_path / str(seed)
+        for _ in train(replace(CONFIG, seed=seed), networks.unet, networks.structure, data, out, empty_context=EMPTY):
+            pass
+        return load_file(out / "unet.safetensors")
+
+    first, other = trained(0), trained(1)
+    assert sum(not torch.equal(first[name], other[name]) for name in first) > len(first) / 2
+
+
 def test_what_is_hard_can_be_drawn_more_often(assets, tmp_path):
     often = video.Data(assets=assets, often={"sleep": 1e6}, stills=3, clips=0)
     captions, shards, _ = video._world(often, tmp_path / "often", CONFIG)

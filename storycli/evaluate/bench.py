@@ -49,8 +49,6 @@ class Bench:
         made = []
         for variant in variants:
             model: VideoModel = starts[variant.guidance]
-            if variant.tau >= 1:
-                model = replace(model, steady=0.0)  # which looks at depth, too
             how = dict(steps=steps, sampler=self.sampler, guidance=variant.guidance, tau=variant.tau)
             made.append(sample(model, caption, guide, seed=seed, **how)[0].half().cpu())
         return torch.stack(made)

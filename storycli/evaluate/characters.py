@@ -86,8 +86,8 @@ class Row:
 def table(found: Found, seed: int = 0) -> list[Row]:
     """Table 2, with the world itself and the class word alone above it.
 
-    Intervals are those of a bootstrap over characters, and over scenes within each: clips of one character are not
-    independent. All methods share the draws, so margins compare like with like.
+    Intervals are those of a bootstrap over characters and over scenes: neither the clips of one character nor those of
+    one scene are independent. All methods share the draws, so margins compare like with like.
     """
     rows = []
     drawn = {
@@ -105,11 +105,11 @@ def table(found: Found, seed: int = 0) -> list[Row]:
 
 
 def resampled(values: np.ndarray, seed: int) -> np.ndarray:
-    """``DRAWS`` bootstrap means of values (characters, scenes)."""
+    """``DRAWS`` bootstrap means of values (characters, scenes), both drawn anew: all characters play the same scenes."""
     rng = np.random.default_rng(seed)
     characters, scenes = values.shape
     who = rng.integers(characters, size=(DRAWS, characters, 1))
-    what = rng.integers(scenes, size=(DRAWS, characters, scenes))
+    what = rng.integers(scenes, size=(DRAWS, 1, scenes))
     return values[who, what].mean((1, 2))
 
 

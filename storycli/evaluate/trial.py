@@ -199,9 +199,8 @@ class Stage:
         """A scene with the character, for every seed: uint8 (seeds,f,h,w,3). From tau 1 on it has no guide."""
         cast = {} if way == CLASS_WORD else {"hero": self.learnt(hero, way)}
         tau = self.settings.tau if tau is None else tau
-        model = self.model if tau < 1 else replace(self.model, steady=0.0)  # which looks at depth, too
         latents = sample(
-            model,
+            self.model,
             self.sentence("{hero}" if cast else hero.class_word, scene) + ", storybook style",
             self.guide(scene, frames or self.study.frames),
             seed=[self.study.seed + number for number in range(seeds or self.study.seeds)],
@@ -211,7 +210,7 @@ class Stage:
             tau=tau,
             cast=cast,
         )
-        return np.stack([to_frames(model, one) for one in latents.split(1)])
+        return np.stack([to_frames(self.model, one) for one in latents.split(1)])
 
     def real(self, name: str, scene: tuple[str, str]) -> np.ndarray:
         """Clips that the world itself draws of a scene: uint8 (seeds,f,h,w,3)."""

@@ -38,7 +38,8 @@ def train(
     world = World(assets, tier)
     torch.manual_seed(settings.seed)
     network = StorybookAutoencoder(config)
-    network.init_linear(stills(world, range(2 * 10**8, 2 * 10**8 + 500))[0])
+    seen = stills(world, range(2 * 10**8, 2 * 10**8 + 500))[0]
+    network.init_linear(seen)
 
     def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
         return codec_loss(network, *batch(world, settings.batch_size, rng), rng)
@@ -46,8 +47,8 @@ def train(
     checkpoint = out.with_name(out.name + ".ckpt")
     network = network.to(memory_format=torch.channels_last)
     average = fit(network, loss, settings, checkpoint=checkpoint, progress=progress)
+    average.normalise(seen[:96])
     held_out = stills(world, range(10**8, 10**8 + 96), "held_out")[0]
-    average.normalise(held_out)
     save(average, out, average.config, dtype=torch.float16, psnr=f"{psnr(average, held_out):.2f}")
     checkpoint.unlink(missing_ok=True)
     return average

@@ -26,7 +26,7 @@ from models.weights import save
 from storycli import processes
 from storycli.errors import StoryError
 from storycli.training.dataset import Shards
-from storycli.training.fit import FitSettings, Progress, averaged, steps
+from storycli.training.fit import FitSettings, Progress, averaged, random_source, steps
 
 TRAINS = {"base": ("unet",), "structure": ("structure",), "joint": ("unet", "structure")}
 
@@ -107,7 +107,7 @@ def train(
 
     def loss(denoiser: nn.Module, seen: int) -> Tensor:
         source, count = pick_source(config, seen, stills, clips)
-        generator = torch.Generator().manual_seed(config.seed * 2**40 + seen + rank)
+        generator = random_source(config.seed, seen, 1 + rank)
         batch = pick_batch(source, count, generator)
         with precision.training(device):
             return denoising_loss(denoiser, batch, alpha_bar, empty_context, config, generator, device)
@@ -160,7 +160,7 @@ class Denoiser(nn.Module):
 
 def pick_source(config: TrainConfig, seen: int, stills: Shards | None, clips: Shards | None) -> tuple[Shards, int]:
     """Stills or clips, the same in every process, and how many of them make this process's share of a batch."""
-    generator = torch.Generator().manual_seed(config.seed * 2**40 + seen)
+    generator = random_source(config.seed, seen)
     use_stills = seen < config.still_frames or torch.rand((), generator=generator) < config.still_share
     source = stills if use_stills and stills is not None else clips
     _, count = processes.place()

@@ -121,6 +121,14 @@ def steps(
         yield Progress(seen, settings.samples, smooth, (seen - start) / (time.monotonic() - started))
 
 
+def random_source(*key: int) -> torch.Generator:
+    """A generator whose numbers hang on the whole of ``key``, of numbers that are not negative.
+
+    Of a seed that is given to torch itself only the last 32 bits count.
+    """
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
 def optimizer_for(parameters: list[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
     """AdamW; or Muon (Jordan 2024), which takes a step of the same length in all directions of a matrix.
 

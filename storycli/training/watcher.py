@@ -53,7 +53,7 @@ def train(
         return sum(F.cross_entropy(said[name].float(), answers[name][rows].to(on)) for name in QUESTIONS)
 
     checkpoint = out.with_name(out.name + ".ckpt")
-    average = fit(network, loss, settings, checkpoint=checkpoint, progress=progress)
+    average = fit(network, loss, settings, checkpoint=checkpoint, progress=progress).cpu()
     unseen = range(FIRST_SEED + 10**7, FIRST_SEED + 10**7 + held_out)
     right = accuracy(average, *labelled(world, unseen, network.config))
     told = {f"accuracy of {name}": f"{share:.3f}" for name, share in right.items()}
