@@ -116,10 +116,15 @@ def library_folder(chosen: Path | None, *, for_writing: bool = False) -> Path | 
     """
     if chosen is not None:
         return Path(chosen).expanduser()
-    local, own = Path(".storycli/index"), platformdirs.user_data_path("storycli") / "index"
+    local, own = Path(".storycli/index"), own_library()
     if for_writing:
         return local if local.is_dir() else own
     return next(filter(holds_clips, (local, own)), None)
+
+
+def own_library() -> Path:
+    """The user's own clip library."""
+    return platformdirs.user_data_path("storycli") / "index"
 
 
 def holds_clips(folder: Path) -> bool:

@@ -9,12 +9,13 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from storycli import __version__, provenance, storyboard
+from storycli import __version__, config, digest, provenance, storyboard
 from storycli.catalogue import Model
 from storycli.config import Settings
 from storycli.errors import StoryError
@@ -27,15 +28,22 @@ def recipe(
     story: Story,
     settings: Settings,
     model: Model,
+    library: Path | None,
     shots: Iterable[Shot],
     folder: Path,
 ) -> dict[str, Any]:
-    """What it takes to make a film again; paths are relative to ``folder``."""
+    """What it takes to make a film again; paths are relative to ``folder``.
+
+    What the settings left open is told as it was chosen: the model, and the ``library`` of clips, unless it is the
+    user's own or the built-in one (None).
+    """
+    chosen = {"model": model.name, "index": None if library == config.own_library() else library}
     return _relative(
         {
             "storycli": __version__,
             "title": story.title,
-            "settings": settings.model_dump(),
+            "settings": settings.model_copy(update=chosen).model_dump(),
+            "built_in_clips": library is None,
             "model": model.identity(),
             "story": story.model_dump(exclude_none=True),
             "shots": [
@@ -77,23 +85,34 @@ def environment() -> dict[str, Any]:
     }
 
 
-Choices = Mapping[tuple[str, ...], Sequence[str]]  # the clips that were taken from some candidates, plot by plot
+# The clips that were taken from some candidates, plot by plot; None for a plot that said itself which to take.
+Choices = Mapping[tuple[str, ...], Sequence[str | None]]
 
 
-def choices(shots: Iterable[Mapping[str, Any]]) -> Choices:
+class Recalled(NamedTuple):
+    """What a film says it was made with."""
+
+    story: Story
+    settings: Settings
+    choices: Choices
+    built_in_clips: bool
+
+
+def choices(told: Mapping[str, Any]) -> Choices:
     """Which clip each shot of a manifest took from which candidates, by their ids; plots may share candidates."""
-    taken: dict[tuple[str, ...], list[str]] = {}
-    for shot in shots:
-        taken.setdefault(tuple(c["clip"] for c in shot["candidates"]), []).append(shot["reference"]["clip"])
+    taken: dict[tuple[str, ...], list[str | None]] = {}
+    for plot, shot in zip(told["story"]["plots"], told["shots"], strict=True):
+        clip = None if "candidate" in plot else shot["reference"]["clip"]
+        taken.setdefault(tuple(c["clip"] for c in shot["candidates"]), []).append(clip)
     return taken
 
 
-def recall(film: Path) -> tuple[Story, Settings, Choices]:
-    """The story, the settings and the choice of clips that a film says it was made with."""
+def recall(film: Path) -> Recalled:
+    """What a film says of its making."""
     told, folder = provenance.read_manifest(film), film.parent.absolute()
     try:
         story = storyboard.absolute(Story.model_validate(told["story"]), folder)
-        settings, earlier = told["settings"], choices(told["shots"])
+        settings, earlier, built_in = told["settings"], choices(told), bool(told["built_in_clips"])
         paths = {name: folder / settings[name] for name in ("index", "music") if settings.get(name)}
         settings = Settings.model_validate(settings | paths)
     except (KeyError, TypeError, ValueError) as error:
@@ -105,7 +124,19 @@ def recall(film: Path) -> tuple[Story, Settings, Choices]:
         raise StoryError(
             f"{film} was made with {gone[0]}, which is not there", "put it there, or the film where it was"
         )
-    return story, settings, earlier
+    return Recalled(story, settings, earlier, built_in)
+
+
+def note_made(film: Path) -> None:
+    """Remember that a film was made here, by what is in it: it may be moved, and what lies beside it may be copied."""
+    made = config.home() / "films"
+    with suppress(OSError):  # then it has to be trusted like one from elsewhere
+        made.mkdir(parents=True, exist_ok=True)
+        (made / digest.file(film)).touch()
+
+
+def made_here(film: Path) -> bool:
+    return (config.home() / "films" / digest.file(film)).exists()
 
 
 def check_harmless(film: Path, story: Story, settings: Settings) -> None:

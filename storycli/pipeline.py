@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from storycli import catalogue, config, manifest, plots, stages
+from storycli import catalogue, config, digest, manifest, plots, stages
 from storycli.config import Settings
 from storycli.story import Candidate, Clip, Film, Plot, Shot, Story, Take
 
@@ -19,7 +19,9 @@ def plan(script: stages.Script | Story, settings: Settings, do: Do) -> Story:
     """Tell a script as plots, each with a query that finds motion and a prompt that describes the picture."""
     if isinstance(script, Story):
         return script
-    return do(stages.plots, script, plots.reader(settings.llm), settings.llm_model)
+    reader = plots.reader(settings.llm)
+    server = digest.key(config.service()[1]) if reader == "openai" else None  # its address may hold a password
+    return do(stages.plots, script, reader, settings.llm_model, server)
 
 
 def render(
@@ -68,7 +70,7 @@ def render(
         return Shot(plot=plot, candidates=candidates, reference=clip, depth=depth, video=video, take=take)
 
     shots = list(each(shoot, *zip(*numbered(story.plots, takes, found, clips), strict=True)))
-    recipe = manifest.recipe(story, settings, model, shots, folder)
+    recipe = manifest.recipe(story, settings, model, library.folder, shots, folder)
     clips = [shot.video for shot in shots]
     told = [plot.text for plot in story.plots] if settings.narrate else []
     spoken = [do(stages.narrate, text, settings.voice, settings.tts_model, at=at) for at, text in numbered(told)]

@@ -12,8 +12,10 @@ from storycli.story import NAME, Character, Story
 MAX_BYTES = 2 * 2**20  # War and Peace has three
 
 
-def read(source: str, cast: list[str], title: str | None = None) -> Script | Story:
+def read(source: str, cast: list[str], title: str | None = None, *, lines: bool = False) -> Script | Story:
     """The story at ``source`` (a path, or ``-`` for standard input) with the characters that the flags name.
+
+    Where each of its ``lines`` is a plot, the first is none that may be the title.
 
     Raises:
         StoryError: there is no such file, or it is empty, too long, not text, or a storyboard with mistakes.
@@ -26,9 +28,10 @@ def read(source: str, cast: list[str], title: str | None = None) -> Script | Sto
     if path.suffix.lower() in (".yaml", ".yml"):
         from storycli import storyboard
 
-        return _with(storyboard.read(path), characters, title)
+        story = storyboard.read(path, characters)
+        return story.model_copy(update={"title": title}) if title else story
     name = "the standard input" if source == "-" else source
-    heading, text = _heading(_text(_bytes(source), name))
+    heading, text = _heading(_text(_bytes(source), name), lines)
     stem = "" if source == "-" else os.fsencode(path.stem).decode(errors="replace")
     titles = (each.strip() for each in (title or "", heading, stem, "story"))
     return Script(text=text, title=next(filter(None, titles))[:200], characters=characters)
@@ -81,12 +84,6 @@ def _learnt_class_word(folder: Path) -> str | None:
         return None  # whoever loads them says what is wrong
 
 
-def _with(story: Story, cast: tuple[Character, ...], title: str | None) -> Story:
-    """``story`` with characters of its own replaced by those of the same name in ``cast``."""
-    everyone = {c.name: c for c in story.characters} | {c.name: c for c in cast}
-    return story.model_copy(update={"characters": tuple(everyone.values()), "title": title or story.title})
-
-
 def _bytes(source: str) -> bytes:
     try:
         if source == "-":
@@ -127,10 +124,10 @@ def _text(raw: bytes, name: str) -> str:
     return text
 
 
-def _heading(text: str) -> tuple[str, str]:
+def _heading(text: str, lines: bool) -> tuple[str, str]:
     """The title that a story begins with, if any, and the rest: a Markdown heading, or a line on its own."""
     if markdown := re.match(r"\s*#+[^\S\n]+(.+)\n", text):
         return markdown[1].strip(), text[markdown.end() :]
     first, _, rest = text.strip().partition("\n\n")
     alone = "\n" not in first and len(first) <= 80 and first[-1] not in ".!?:;,\"'\u201d\u2026"
-    return (first, rest) if alone and re.search(r"[.!?]", rest) else ("", text)
+    return (first, rest) if alone and not lines and re.search(r"[.!?]", rest) else ("", text)

@@ -6,6 +6,7 @@ Keywords say how the work is done and never what comes out.
 
 import functools
 import hashlib
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -127,8 +128,8 @@ def cast_of(plot: Plot, heroes: Mapping[str, Path]) -> dict[str, Path]:
     return {name: heroes[name] for name in NAMED.findall(plot.prompt) if name in heroes}
 
 
-def plots(script: Script, llm: str, llm_model: str | None) -> Story:
-    """Tell a script as a storyboard."""
+def plots(script: Script, llm: str, llm_model: str | None, server: str | None) -> Story:
+    """Tell a script as a storyboard; another ``server`` of language models, which the environment names, as another."""
     from storycli.plots import split
 
     return split(script.text, title=script.title, characters=script.characters, llm=llm, llm_model=llm_model)
@@ -219,7 +220,9 @@ def depth(
     sampled = size[0] // model.upscale, size[1] // model.upscale
     pixels = video.read(clip.path, start=clip.start, end=clip.end, num_frames=frames, fps=fps, size=sampled)
     near = in_company(_estimator(network.name, device).estimate(pixels), heroes)
-    np.save(into / "depth.npy", near)
+    whole = io.BytesIO()  # numpy's own writing to a file does not say that the disk is full
+    np.save(whole, near)
+    (into / "depth.npy").write_bytes(whole.getvalue())
     video.write(into / "reference.mp4", pixels, fps)
     video.write(into / "depth.mp4", np.repeat(np.uint8(near * 255)[..., None], 3, axis=-1), fps)
     return into / "depth.npy"

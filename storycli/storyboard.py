@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,19 @@ tau (0..1, or auto), guidance, frames, negative.
 """
 
 
-def read(path: Path) -> Story:
+def read(path: Path, cast: Sequence[Character] = ()) -> Story:
     """The story that a storyboard tells; its paths are relative to the file and come back absolute.
+
+    Characters of ``cast`` stand in for those of the same name, or are added.
 
     Raises:
         StoryError: one message with a line for each mistake, naming its line and key.
     """
     board, story = _load(path)
     story = absolute(story, path.parent)
+    given = {character.name: character for character in cast}
+    own = [given.pop(character.name, character) for character in story.characters]
+    story = story.model_copy(update={"characters": (*own, *given.values())})
     _refuse(path, _misfits(board, story))
     return story
 
@@ -54,7 +59,8 @@ def write(path: Path, story: Story, *, keep: bool = False, before: Story | None 
     """Write ``story``. With ``keep``, plots of the same text in the file stay as they were edited.
 
     So do characters of the same name and folder. Of those that were told in a story ``before``, only what was edited
-    since stays; the rest is told anew. Returns how many plots were kept. Raises StoryError when the file has mistakes.
+    since stays, as does an edited title; the rest is told anew. Returns how many plots were kept. Raises StoryError
+    when the file has mistakes.
     """
     board = _load(path)[0] if keep and path.exists() else _new(path)
     kept = 0
@@ -78,7 +84,8 @@ def write(path: Path, story: Story, *, keep: bool = False, before: Story | None 
         kept = len(there) - sum(map(len, same.values()))
         if [*map(id, now)] != [*map(id, there)]:
             board[name] = CommentedSeq(now)
-    board["title"] = story.title
+    if not before or board["title"] == before.title:
+        board["title"] = story.title
     with replacing(path) as temporary:
         YAML_FILE.dump(board, temporary)
     return kept

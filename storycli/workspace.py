@@ -137,13 +137,14 @@ class RunFolder:
         if not edited_elsewhere:
             if not board.exists() or story != last:
                 storyboard.write(board, story, keep=True, before=last)
+            write(told, story.model_dump_json(exclude_none=True))
         elif not board.exists() or story != (there := _told_by(board)):
             if board.exists() and there != last:
                 before = board.with_name("storyboard.before.yaml")
                 place(board, before)
                 log.warning("%s was edited by hand and is replaced; the edits are kept in %s", board, before.name)
             storyboard.write(board, story)
-        write(told, story.model_dump_json(exclude_none=True))
+            write(told, story.model_dump_json(exclude_none=True))
         return storyboard.read(board)
 
     def choose(self, candidates: Mapping[int, int]) -> Story:
@@ -153,7 +154,7 @@ class RunFolder:
     def choices(self) -> manifest.Choices:
         """Which clip the last finished cut of this film took from which candidates, by their ids."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return manifest.choices(json.loads((self.folder / "manifest.json").read_bytes())["shots"])
+            return manifest.choices(json.loads((self.folder / "manifest.json").read_bytes()))
         return {}
 
     def publish(self, film: Film) -> None:
@@ -180,6 +181,7 @@ class RunFolder:
             target = self.film if made == film.video else self.film.with_suffix(made.suffix)
             if not (target.is_file() and digest.file(target) == digest.file(made)):
                 place(made, target)
+        manifest.note_made(self.film)
 
 
 def check_name(film: Path) -> None:

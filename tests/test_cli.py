@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -123,10 +122,12 @@ def test_a_story_may_come_from_standard_input(run, studio, tmp_path):
     assert "Élan walked." in (tmp_path / "board.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("heading", ["# The wolf\n\n", "The wolf\n\n", "\ufeff## The wolf\n"])
-def test_a_story_s_heading_is_the_film_s_title_and_no_plot(run, studio, tmp_path, heading):
+@pytest.mark.parametrize(
+    ("heading", "llm"), [("# The wolf\n\n", "none"), ("\ufeff## The wolf\n", "none"), ("The wolf\n\n", "offline")]
+)
+def test_a_story_s_heading_is_the_film_s_title_and_no_plot(run, studio, tmp_path, heading, llm):
     (tmp_path / "story.md").write_text(f"{heading}A wolf ran in the forest.\nIt slept.\n", encoding="utf-8")
-    told = json.loads(run("plan", "story.md", "--llm", "none", "--json").out)
+    told = json.loads(run("plan", "story.md", "--llm", llm, "--json").out)
     assert told["title"] == "The wolf"
     assert [plot["text"] for plot in told["plots"]] == ["A wolf ran in the forest.", "It slept."]
 
@@ -190,13 +191,13 @@ def test_what_the_cut_lacks_is_told_before_the_work(run, studio, script, teddy, 
     assert not studio.work()
 
 
-def test_a_film_from_elsewhere_has_to_be_trusted(run, studio, script, teddy, tmp_path):
+def test_a_film_from_elsewhere_has_to_be_trusted(run, studio, script, teddy, tmp_path, monkeypatch):
     run("render", script, "--llm", "none", "-c", teddy)
-    shutil.rmtree(tmp_path / "film.storycli")
-    assert run("again", "film.mp4").code == 0  # all that it uses lies beside it
     run("render", script, "--llm", "none", "-c", teddy, "-o", "mail/film.mp4")
-    shutil.rmtree(tmp_path / "mail/film.storycli")
-    done = run("again", "mail/film.mp4")
+    assert run("again", "mail/film.mp4").code == 0  # it was made here
+    monkeypatch.setenv("STORYCLI_HOME", str(tmp_path / "another"))
+    assert run("again", "film.mp4", "-o", "new.mp4").code == 0  # all that it uses lies beside it
+    done = run("again", "mail/film.mp4")  # nor does the folder that came along with it make it one's own
     assert done.code == 1 and f"was not made here, and would use {teddy}" in done.err
     assert run("again", "mail/film.mp4", "--trust").code == 0
 
@@ -211,6 +212,36 @@ def test_a_flag_takes_back_what_a_file_says(run, studio, script, teddy, tmp_path
     (tmp_path / "storycli.toml").write_text("title_card = true\n")
     assert run("render", script, "--llm", "none", "-c", teddy, "--no-title-card").code == 0
     assert video.probe(tmp_path / "film.mp4").num_frames == 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("evaluate-training",), "there is nothing to measure"),
+        (("evaluate-training", "--data", "shards", "--ahead", "9"), "--ahead goes on from checkpoints"),
+        (("evaluate", "clips", "--assets", "pictures"), "--assets draws scenes in place of CLIPS"),
+    ],
+)
+def test_an_evaluation_of_nothing_is_refused_before_any_work(run, tmp_path, command, said):
+    done = run(*command)
+    assert done.code == 2 and said in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_with_a_plot_a_line_the_first_line_is_one(run, tmp_path):
+    (tmp_path / "story.txt").write_text("A boy walks in the forest\n\nA wolf comes.\n\nThey talk.\n")
+    told = json.loads(run("plan", "story.txt", "--llm", "none", "--json").out)
+    assert [plot["text"] for plot in told["plots"]] == ["A boy walks in the forest", "A wolf comes.", "They talk."]
+    assert told["title"] == "story"
+
+
+def test_a_plan_tells_what_its_storyboard_says(run, tmp_path):
+    (tmp_path / "story.txt").write_text("A boy walks.\n")
+    assert run("plan", "story.txt", "--llm", "none").code == 0
+    board = tmp_path / "story.yaml"
+    board.write_text(board.read_text().replace("prompt: A boy walks", "prompt: A girl walks"))
+    told = json.loads(run("plan", "story.txt", "--llm", "none", "--json").out)
+    assert told["plots"][0]["prompt"].startswith("A girl walks")
 
 
 @pytest.mark.parametrize("flags", [("--often", "sleep=2"), ("--tier", "wide")])
@@ -310,6 +341,15 @@ def test_a_disk_that_is_full_is_told_without_a_traceback(run, studio, script, te
     assert done.code == 1
     assert "error: film.storycli/x: No space left on device" in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_disk_is_full_in_the_words_of_a_library_too(run, studio, script, teddy, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("LanceError(IO): Generic LocalFileSystem error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("storycli.manifest.recipe", full)
+    done = run("render", script, "--llm", "none", "-c", teddy)
+    assert done.code == 1 and "error: the disk: No space left on device" in done.err and "free some space" in done.err
 
 
 def test_a_bug_keeps_its_traceback(run, studio, script, teddy, monkeypatch):

@@ -104,9 +104,30 @@ def test_plots_with_the_same_candidates_keep_each_its_own():
     plots, found = [plot("one"), plot("two", candidate=3), plot("one")], [candidates("a", "b", "c")] * 3
     first = [clip.id for clip in stages.choose(plots, found, {})]
     assert first[1] == "c" and len(set(first)) == 3
-    shots = [{"candidates": [{"clip": name} for name in "abc"], "reference": {"clip": one}} for one in first[::-1]]
-    again = stages.choose(plots, found, manifest.choices(shots))
+    earlier = manifest.choices(taken(plots, first[::-1]))
+    again = stages.choose(plots, found, earlier)
     assert [clip.id for clip in again] == [first[2], "c", first[0]]
+
+
+def test_a_candidate_that_is_no_longer_asked_for_is_no_longer_taken():
+    earlier = manifest.choices(taken([plot("one", candidate=3), plot("two")], ["c", "b"]))
+    kept = stages.choose([plot("one"), plot("two")], [candidates("a", "b", "c")] * 2, earlier)
+    assert [clip.id for clip in kept] == ["a", "b"]
+
+
+def taken(plots, clips):
+    """What a manifest tells of a film whose plots took some of the clips a, b and c."""
+    shots = [{"candidates": [{"clip": name} for name in "abc"], "reference": {"clip": clip}} for clip in clips]
+    return {"story": {"plots": [plot.model_dump(exclude_none=True) for plot in plots]}, "shots": shots}
+
+
+def test_another_server_of_language_models_is_asked_anew_and_its_address_is_kept_nowhere(monkeypatch):
+    asked = []
+    for host in ("one", "other"):
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://me:SECRET@{host}/v1")
+        script = stages.Script(text="A boy walks.", title="A story")
+        pipeline.plan(script, Settings(llm="openai"), lambda stage, *inputs: asked.append(inputs))
+    assert asked[0] != asked[1] and "SECRET" not in str(asked)
 
 
 def test_a_plot_may_bring_its_own_video_and_nothing_is_searched_for_it(walk, studio):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from storycli.errors import StoryError
-from storycli.library.sources import Failure, find
+from storycli.library.sources import Failure, find, in_shard
 from storycli.media import shards, video
 from storycli.retrieve import Library
 
@@ -127,3 +127,9 @@ def test_a_member_with_hidden_sound_is_told_apart(tmp_path):
     tar = packed(tmp_path / "0.tar", s__mp4=(tmp_path / "s.mp4").read_bytes())
     with pytest.raises(StoryError, match="no moving picture"):
         video.probe(tar / "s.mp4")
+
+
+@pytest.mark.parametrize(("said", "caption"), [(b'{"caption": "a dog \\ud83d"}', "a dog"), (b"[" * 60_000, "")])
+def test_odd_json_of_a_member_is_no_obstacle(said, caption):
+    told = in_shard({".json": said})
+    assert told.caption == caption

@@ -45,6 +45,16 @@ def test_a_storyboard_is_read_with_paths_from_its_own_folder(folder, monkeypatch
     assert story.plots[0].prompt == "{teddy} and a wolf in a forest"
 
 
+def test_given_characters_stand_in_for_those_of_a_storyboard_or_join_them(folder):
+    path, other = folder / "board.yaml", Character(name="teddy", dir=folder)
+    path.write_text(BOARD.replace("dir: teddy/", "dir: gone/"))
+    assert storyboard.read(path, [other]).characters == (other,)
+    path.write_text(BOARD.replace("[{name: teddy, dir: teddy/, class_word: teddy bear}]", "[]"))
+    assert storyboard.read(path, [other]).characters == (other,)
+    path.write_text(BOARD.replace("name: teddy,", "name: cat,"))
+    assert [one.name for one in storyboard.read(path, [other]).characters] == ["cat", "teddy"]
+
+
 def test_what_is_written_is_read_back_the_same(folder):
     awkward = "yes: [a] #1 'x' {teddy} \u2028 \U0001f43b null"
     story = Story(

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from storycli import digest
+from storycli import digest, stages
 from storycli.config import Settings
 from storycli.errors import StoryError
 from storycli.media import video
@@ -330,7 +330,7 @@ def test_the_manifest_tells_what_the_film_was_made_of(film):
     folder = film.with_name("film.storycli")
     told = json.loads((folder / "manifest.json").read_text())
     assert told["story"]["plots"][0]["text"] == "A boy walked in the forest."
-    assert told["settings"] == Settings(llm="none").model_dump()  # those that are as ever, too
+    assert told["settings"] == Settings(model="storybook", llm="none").model_dump()  # those that are as ever, too
     assert told["model"].keys() == {"name", "sha256"}
     assert [shot["take"]["steps"] for shot in told["shots"]] == [3, 3, 3]
     assert len({shot["take"]["seed"] for shot in told["shots"]}) == 3
@@ -360,7 +360,18 @@ def test_again_takes_nothing_but_flags_into_the_film_s_own_settings(film, run, s
     assert (tmp_path / "same.mp4").read_bytes() == before
     assert run("again", film, "-o", "other.mp4", "--steps", "4").code == 0
     told = json.loads((tmp_path / "other.storycli/manifest.json").read_text())
-    assert told["settings"] == Settings(steps=4, llm="none").model_dump()
+    assert told["settings"] == Settings(model="storybook", steps=4, llm="none").model_dump()
+
+
+def test_again_keeps_to_the_library_and_the_model_of_the_film(film, run, studio, monkeypatch):
+    opened = []
+    library = stages.open_library
+    monkeypatch.setattr(stages, "open_library", lambda folder: opened.append(folder) or library(folder))
+    monkeypatch.setattr("storycli.config.library_folder", lambda *_, **__: Path("indexed since"))
+    assert run("again", film, "--choose", "2=3", "-o", "other.mp4").code == 0
+    assert set(opened) == {None}
+    told = json.loads(film.with_name("other.storycli").joinpath("manifest.json").read_text())
+    assert told["built_in_clips"] and told["settings"]["model"] == "storybook"
 
 
 def test_again_keeps_the_edits_of_a_storyboard_that_are_not_in_the_film(film, run, studio):
@@ -382,6 +393,16 @@ def test_again_leaves_a_storyboard_that_says_the_same_as_it_is(film, run, studio
     assert run("again", film).code == 0
     assert (folder / "storyboard.yaml").read_text() == edited
     assert not (folder / "storyboard.before.yaml").exists()
+    again(run, script, teddy)  # and nor is it told anew by the next run
+    assert (folder / "storyboard.yaml").read_text() == edited
+
+
+def test_a_title_that_was_edited_stays_when_the_story_grows(film, run, script, teddy):
+    board = film.with_name("film.storycli") / "storyboard.yaml"
+    edit(board, re.search("title: .*", board.read_text())[0], "title: Mine")
+    script.write_text(script.read_text() + "The boy slept.\n")
+    again(run, script, teddy)
+    assert "title: Mine" in board.read_text() and "The boy slept" in board.read_text()
 
 
 def test_a_storyboard_of_one_s_own_replaces_the_unedited_one_without_a_word(run, studio, script, tmp_path):

@@ -4,6 +4,7 @@ Nothing here is imported that ``--help`` does not need: each command imports the
 """
 
 import errno
+import os
 import signal
 import sys
 
@@ -24,6 +25,7 @@ from storycli.cli import (
 from storycli.cli.screen import screen
 from storycli.errors import StoryError
 
+FREE_SOME = "free some space, then run it again"
 FULL = {errno.ENOSPC, errno.EDQUOT}
 MENDABLE = FULL | {
     errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
@@ -47,16 +49,22 @@ class StoryGroup(TyperGroup):
         except BrokenPipeError as error:  # the reader of our output left early, as `head` does
             sys.stdout = None
             raise typer.Exit(0) from error
-        except OSError as error:
-            if error.errno not in MENDABLE:
+        except Exception as error:
+            if not (refused := _refused_by_disk(error)):
                 raise
-            screen.fail(
-                f"{error.filename or 'the disk'}: {error.strerror}",
-                "free some space, then run it again" if error.errno in FULL else "choose another file or folder",
-            )
+            screen.fail(*refused)
             raise typer.Exit(1) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _refused_by_disk(error: Exception) -> tuple[str, str] | None:
+    """What the disk did not do, and what helps, where that is what an error is about."""
+    if isinstance(error, OSError) and error.errno in MENDABLE:
+        what = f"{error.filename or 'the disk'}: {error.strerror}"
+        return what, FREE_SOME if error.errno in FULL else "choose another file or folder"
+    full = os.strerror(errno.ENOSPC)  # Lance and safetensors raise errors of their own, with the system's words in them
+    return (f"the disk: {full}", FREE_SOME) if full in str(error) else None
 
 
 app = typer.Typer(

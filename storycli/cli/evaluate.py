@@ -39,12 +39,15 @@ def evaluate(
     and pictures the built-in library is used. A run that was stopped goes on from what is in the folder.
     """
     from storycli import catalogue, config
+    from storycli.errors import UsageError
     from storycli.evaluate import clips as sets
     from storycli.evaluate import page
 
+    if clips and assets:
+        raise UsageError("--assets draws scenes in place of CLIPS", "give one of the two")
     settings = config.load({"model": model, "device": device})
     chosen = catalogue.choose(settings.model, settings.device)
-    if assets and not clips:
+    if assets:
         guides, others = sets.unseen(assets, count, real)
     else:
         guides, others = sets.captioned(clips or [config.EXAMPLES / "clips.csv"], chosen, count, seed)

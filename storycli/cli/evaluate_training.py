@@ -7,6 +7,7 @@ from typer import Argument, Option
 
 from storycli.cli.options import Quiet, Verbose
 from storycli.cli.screen import answer, screen
+from storycli.errors import UsageError
 
 
 def evaluate_training(
@@ -34,6 +35,10 @@ def evaluate_training(
 
     Losses are those of scenes that training never drew, with the same noise for all.
     """
+    if not (weights or data):
+        raise UsageError("there is nothing to measure", "give checkpoints, or the shards to try choices on: --data DIR")
+    if ahead and not weights:
+        raise UsageError("--ahead goes on from checkpoints, and none are given", "give some")
     from storycli.evaluate import clips, losses
     from storycli.training import video as train_video
     from storycli.training.dataset import prepare_world

@@ -62,7 +62,7 @@ def render(
     if pick:
         check_terminal(story)
     make(
-        script.read(story, character or [], title),
+        script.read(story, character or [], title, lines=settings.llm == "none"),
         output,
         settings,
         sheet=sheet,
@@ -93,13 +93,14 @@ def plan(
     """
     from storycli import pipeline, script, storyboard
 
-    told = pipeline.plan(script.read(story, character or [], title), settings, at_once)
+    told = script.read(story, character or [], title, lines=settings.llm == "none")
+    told = pipeline.plan(told, settings, at_once)
     board = output or Path("story" if story == "-" else story).with_suffix(".yaml")
     if dry_run:
         return tell_cost(told, settings, json)
     if kept := storyboard.write(board, told, keep=True):
         screen.say(f"{kept} plots were there already and stay as they are; to plan them anew, delete {board}")
-        storyboard.read(board)  # a hero that is left out may still be in them
+        told = storyboard.read(board)  # a hero that is left out may still be in them
     answer(told.model_dump(mode="json") | {"storyboard": str(board)} if json else str(board))
 
 
@@ -118,17 +119,18 @@ def again(
     changes,
 ) -> None:
     """Render the same film again from what FILM itself says of its making; a flag changes that one thing."""
-    from storycli import config, manifest
+    from storycli import config, manifest, stages
 
-    story, before, earlier = manifest.recall(film)
-    settings = config.changed(before, changes)
-    if not (trust or film.with_suffix(".storycli").is_dir()):
-        manifest.check_harmless(film, story, settings)
+    told = manifest.recall(film)
+    settings = config.changed(told.settings, changes)
+    if not (trust or manifest.made_here(film)):
+        manifest.check_harmless(film, told.story, settings)
     make(
-        story,
+        told.story,
         output or film,
         settings,
-        earlier=earlier,
+        library=stages.BUILT_IN if told.built_in_clips and not settings.index else None,
+        earlier=told.choices,
         choices=chosen(choose or []),
         as_json=json,
     )

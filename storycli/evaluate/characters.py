@@ -105,7 +105,7 @@ def table(found: Found, seed: int = 0) -> list[Row]:
 
 
 def resampled(values: np.ndarray, seed: int) -> np.ndarray:
-    """``DRAWS`` bootstrap means of values (characters, scenes), both drawn anew: all characters play the same scenes."""
+    """``DRAWS`` bootstrap means of values (characters, scenes); the scenes drawn are the same for all characters."""
     rng = np.random.default_rng(seed)
     characters, scenes = values.shape
     who = rng.integers(characters, size=(DRAWS, characters, 1))

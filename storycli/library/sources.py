@@ -166,14 +166,16 @@ def in_shard(told: dict[str, bytes]) -> Told:
     """What the ``.json`` and the ``.txt`` of a member say of it."""
     try:
         known = json.loads(told.get(".json", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         known = {}
     known = known if isinstance(known, dict) else {}
     says = {
         what: next((known[n] for n in names if isinstance(known.get(n), str)), "") for what, names in TOLD_AS.items()
     }
     says["caption"] = says["caption"] or told.get(".txt", b"").decode("utf-8", "ignore")
-    return Told(**{what: " ".join(text.split())[:2000] for what, text in says.items()})
+    # half an emoji, as a programme that counts in UTF-16 may leave it, is no text
+    whole = {what: text.encode("utf-8", "ignore").decode() for what, text in says.items()}
+    return Told(**{what: " ".join(text.split())[:2000] for what, text in whole.items()})
 
 
 def name_words(path: Path) -> str:
