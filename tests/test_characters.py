@@ -183,6 +183,15 @@ def test_a_character_is_ready_until_its_pictures_or_its_class_word_change(learnt
     assert ready(other, "storybook") is None
 
 
+def test_a_character_of_one_training_is_not_that_of_another(learnt, monkeypatch):
+    hero, path = learnt
+    assert ready(hero, "storybook", QUICK) == path
+    assert ready(hero, "storybook", dataclasses.replace(QUICK, steps=QUICK.steps + 1)) is None
+    quicker = METHODS["timeinv"].rates._replace(text=1e-2)
+    monkeypatch.setitem(METHODS, "timeinv", dataclasses.replace(METHODS["timeinv"], rates=quicker))
+    assert ready(hero, "storybook", QUICK) is None
+
+
 def test_a_damaged_character_is_told_with_what_to_do(tmp_path):
     hero = teddy(tmp_path / "teddy")
     (hero.dir / "character.safetensors").write_bytes(b"damaged")
@@ -295,7 +304,8 @@ def test_most_prompts_tell_of_something_that_it_might_do(tmp_path):
     assert 10 < somewhere < 35 and all("<new1> bear" in prompt for prompt in seen.prompts)
     ids, words = model.text.tokenize([seen.prompts[0].replace("<new1> bear", "bear")])
     alone = model.text.encode(ids, words)[0, words[0]]
-    torch.testing.assert_close(seen.context[0, seen.words[0]], alone, atol=1e-4, rtol=1e-4)
+    # views are encoded in bf16 on processors that are quick in it
+    assert torch.cosine_similarity(seen.context[0, seen.words[0]], alone, dim=-1).min() > 0.999
 
 
 def test_where_nothing_stands_out_all_of_a_picture_is_the_character(tmp_path, monkeypatch):

@@ -184,6 +184,15 @@ def test_varied_depth_stays_in_range_and_keeps_the_foreground_in_front():
     assert not torch.allclose(varied[0], varied[1])
 
 
+def test_depth_keeps_its_layout_where_nothing_is_known_to_be_foreground():
+    slopes = torch.stack([torch.linspace(0, 1, 64).expand(2, 64, 64).mT ** power for power in (1, 2, 3, 4)])[:, None]
+    for seed in range(8):
+        flipped = torch.cat([slopes, 1 - slopes])
+        varied = vary_structure(flipped, torch.zeros(8, 1, 2, 8, 8), torch.Generator().manual_seed(seed))
+        for before, after in zip(flipped, varied, strict=True):
+            assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] > 0.8
+
+
 @pytest.mark.parametrize("predicts", ["v", "eps"])
 def test_the_loss_of_a_network_that_says_nothing_is_the_weighted_variance_of_its_target(data, predicts):
     generator = torch.Generator().manual_seed(1)

@@ -71,7 +71,7 @@ METHODS = {
     "custom-diffusion": Method(**CUSTOM),  # Kumari et al. 2023
     # Taken apart, as in the paper's ablation and its Fig. 8:
     "timeinv-alone": Method(varies=True, **WORD_ONLY),
-    "timeinv-attention": Method(varies=True, **ATTENTION),  # the paper's to the letter
+    "timeinv-attention": Method(varies=True, **ATTENTION),  # the paper's branches
     "low-rank": Method(**LOW_RANK),
     "custom-timeinv": Method(varies=True, **CUSTOM),
 }
@@ -264,7 +264,8 @@ def personal_loss(
     weight = weight * (BACKGROUND + (1 - BACKGROUND) * mask)
     kept = (torch.rand(len(x0), generator=generator) >= config.drop_structure).float()
 
-    x_t, target, t, depth, mask, kept = (v.to(device) for v in (x_t, target, t, depth, mask, kept))
+    weight = weight / weight.mean()
+    x_t, target, weight, t, depth, mask, kept = (v.to(device) for v in (x_t, target, weight, t, depth, mask, kept))
     with torch.no_grad():
         features = [f * kept[:, None, None, None, None] for f in model.structure(2 * depth - 1)]
         own = (x_t[:n], t[:n], parts[0].context, [f[:n] for f in features], parts[0].words)
@@ -275,4 +276,4 @@ def personal_loss(
         context = torch.cat([context, parts[1].context])
         words = None if words is None else torch.cat([words, parts[1].words])
     predicted = model.unet(x_t, t, context, features, words).float()
-    return ((predicted - target).square() * (weight / weight.mean()).to(device)).mean()
+    return ((predicted - target).square() * weight).mean()

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.personal import TimeInv
 from models.weights import WeightsError, read_metadata, read_state_dict
 from storycli import catalogue, digest, pins
-from storycli.characters.methods import CharacterConfig
+from storycli.characters.methods import CharacterConfig, rates_of
 from storycli.characters.views import WORD
 from storycli.errors import StoryError
 from storycli.media.pictures import pictures
@@ -87,7 +87,8 @@ def identity(character: Character, model: str) -> dict[str, str]:
 
 def recipe(config: CharacterConfig) -> dict[str, str]:
     """How its weights are learnt."""
-    return {"method": config.method, "training": json.dumps(asdict(config))}
+    rates = rates_of(config)._asdict()
+    return {"method": config.method, "training": json.dumps(asdict(config)), "rates": json.dumps(rates)}
 
 
 def networks_digest(model: str) -> str:

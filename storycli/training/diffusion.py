@@ -201,29 +201,32 @@ def denoising_loss(
     depth = vary_structure(batch["depth"], batch["mask"], generator)
     with_structure = (torch.rand(b, generator=generator) >= config.drop_structure).float()
 
-    x_t, target, t, context, words, depth = (v.to(device) for v in (x_t, target, t, context, words, depth))
-    features = None
-    if config.stage != "base":
-        kept = with_structure.to(device)[:, None, None, None, None]
-        features = [feature * kept for feature in denoiser.structure(2 * depth - 1)]
-    predicted = denoiser.unet(x_t, t, context, features, words).float()
-
-    signal, sigma = signal_and_noise(alpha_bar, t.cpu(), x0)
+    signal, sigma = signal_and_noise(alpha_bar, t, x0)
     snr = (signal / sigma).square()
     weight = snr.clamp(max=config.snr_limit) / (snr + 1 if config.predicts == "v" else snr)
     focus = 1 + config.foreground_weight * batch["mask"]
     weight = weight * focus / focus.mean()
-    return ((predicted - target).square() * weight.to(device)).mean()
+
+    # All copies come before the forward pass: one after it would wait for the device to finish that.
+    on_cpu = x_t, target, weight, t, context, words, depth, with_structure[:, None, None, None, None]
+    x_t, target, weight, t, context, words, depth, kept = (value.to(device) for value in on_cpu)
+    features = None
+    if config.stage != "base":
+        features = [feature * kept for feature in denoiser.structure(2 * depth - 1)]
+    predicted = denoiser.unet(x_t, t, context, features, words).float()
+    return ((predicted - target).square() * weight).mean()
 
 
 def vary_structure(depth: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
     """Depth as it is met in use: of any contrast, blurred, of the foreground alone, or before other scenery.
 
     depth (b,1,f,H,W) in [0, 1], mask (b,1,f,h,w) in [0, 1] -> depth of the same shape. A retrieved clip rarely shows
-    the place that the prompt names; the scenery of another sample stands in for that.
+    the place that the prompt names; the scenery of the sample before in the batch stands in for that, its own where it
+    is alone. Where nothing is known to be foreground, nothing is taken away.
     """
     b = len(depth)
     foreground = F.interpolate(mask, size=depth.shape[2:], mode="trilinear") > 0.5
+    foreground |= ~foreground.flatten(1).any(1)[:, None, None, None, None]
     ground = depth.median(dim=-1, keepdim=True).values.expand_as(depth)
     scenery = torch.where(foreground, ground, depth).roll(1, dims=0)
     kind = torch.rand(b, generator=generator)[:, None, None, None, None]
