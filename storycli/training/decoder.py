@@ -100,9 +100,9 @@ def train(
         networks, average = networks.to(on, memory_format=torch.channels_last), averaged(networks)
 
         def loss(networks: nn.Module, seen: int) -> Tensor:
-            rng = np.random.default_rng((settings.seed, seen))
+            drawn = batch(shards, settings.batch_size, np.random.default_rng((settings.seed, seen)))
             with precision.training(on):
-                return adversarial_loss(networks, *(part.to(on) for part in batch(shards, settings.batch_size, rng)))
+                return adversarial_loss(networks, *(part.to(on) for part in drawn))
 
         belongs_to = {"pictures": len(shards), "start": digest.file(start)}
         how = dict(checkpoint=out / "decoder.checkpoint", belongs_to=belongs_to)
