@@ -62,7 +62,8 @@ def write(path: Path, story: Story, *, keep: bool = False, before: Story | None 
     since stays, as does an edited title; the rest is told anew. Returns how many plots were kept. Raises StoryError
     when the file has mistakes.
     """
-    board = _load(path)[0] if keep and path.exists() else _new(path)
+    again = keep and path.exists()
+    board = _load(path)[0] if again else _new(path)
     kept = 0
     for name, keys in (("characters", ("name", "dir")), ("plots", ("text",))):
 
@@ -84,7 +85,7 @@ def write(path: Path, story: Story, *, keep: bool = False, before: Story | None 
         kept = len(there) - sum(map(len, same.values()))
         if [*map(id, now)] != [*map(id, there)]:
             board[name] = CommentedSeq(now)
-    if not before or board["title"] == before.title:
+    if not (again and before) or board["title"] == before.title:
         board["title"] = story.title
     with replacing(path) as temporary:
         YAML_FILE.dump(board, temporary)

@@ -405,6 +405,14 @@ def test_a_title_that_was_edited_stays_when_the_story_grows(film, run, script, t
     assert "title: Mine" in board.read_text() and "The boy slept" in board.read_text()
 
 
+def test_a_storyboard_that_was_deleted_comes_back_whole(film, run, script, teddy):
+    board = film.with_name("film.storycli") / "storyboard.yaml"
+    before = board.read_text()
+    board.unlink()
+    again(run, script, teddy)
+    assert board.read_text() == before
+
+
 def test_a_storyboard_of_one_s_own_replaces_the_unedited_one_without_a_word(run, studio, script, tmp_path):
     script.write_text("A boy walked in the forest.\n")
     assert run("plan", script, "--llm", "none").code == 0

@@ -125,11 +125,12 @@ def again(
     settings = config.changed(told.settings, changes)
     if not (trust or manifest.made_here(film)):
         manifest.check_harmless(film, told.story, settings)
+    library = stages.BUILT_IN if told.built_in_clips else stages.ClipLibrary(config.own_library())
     make(
         told.story,
         output or film,
         settings,
-        library=stages.BUILT_IN if told.built_in_clips and not settings.index else None,
+        library=None if settings.index else library,
         earlier=told.choices,
         choices=chosen(choose or []),
         as_json=json,
