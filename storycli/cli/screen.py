@@ -30,12 +30,13 @@ class Screen:
     def __init__(self) -> None:
         self.quiet = False
         self.verbose = False
+        self._beside_bars = None  # the console of the bars that are shown: only it knows how to print above them
 
     @property
     def console(self):
         from rich.console import Console
 
-        return Console(stderr=True, highlight=False, soft_wrap=True)
+        return self._beside_bars or Console(stderr=True, highlight=False, soft_wrap=True)
 
     def _print(self, style: str, label: str, text: str) -> None:
         from rich.text import Text
@@ -106,7 +107,11 @@ class Screen:
             TimeRemainingColumn(),
         )
         with Bars(*columns, console=self.console, transient=True) as bars:
-            yield Progress(tell=lambda line: self.say(line), bars=bars)
+            self._beside_bars = bars.console
+            try:
+                yield Progress(tell=lambda line: self.say(line), bars=bars)
+            finally:
+                self._beside_bars = None
 
 
 class Progress:
