@@ -24,6 +24,11 @@ LIVES = 3  # workers that a piece of work may cost before it is given up
 PRELOADED = ["storycli.library.shots", "models.frozen_in_time"]  # what every process would import for itself
 
 
+def cores() -> int:
+    """How many cores this process may use, which a batch system or a container may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Lost(StoryError):
     """All workers that took on a piece of work died."""
 
@@ -122,7 +127,7 @@ class Threads:
     deaths = ()
 
     def __init__(self) -> None:
-        self.size = os.cpu_count() or 1
+        self.size = cores()
         self.pool = ThreadPoolExecutor(self.size)
         self.submit = self.pool.submit
 
@@ -147,7 +152,7 @@ class Processes:
         context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         if sys.platform == "linux":  # elsewhere system libraries do not bear a fork
             context.set_forkserver_preload(PRELOADED)
-        return ProcessPoolExecutor(size, context, begin, (max(1, (os.cpu_count() or 1) // self.size),))
+        return ProcessPoolExecutor(size, context, begin, (max(1, cores() // self.size),))
 
     def submit(self, work: Callable[..., Any], *args: Any) -> Future:
         try:

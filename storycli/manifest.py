@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from storycli import __version__, config, digest, provenance, storyboard
+from storycli import __version__, cluster, config, digest, provenance, storyboard
 from storycli.catalogue import Model
 from storycli.config import Settings
 from storycli.errors import StoryError
@@ -80,7 +80,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": cluster.cores(),
         "packages": found,
     }
 
@@ -115,7 +115,7 @@ def recall(film: Path) -> Recalled:
         settings, earlier, built_in = told["settings"], choices(told), bool(told["built_in_clips"])
         paths = {name: folder / settings[name] for name in ("index", "music") if settings.get(name)}
         settings = Settings.model_validate(settings | paths)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoryError(
             f"{film}: what it says of its making cannot be read",
             "another version of storycli may have made it",
@@ -140,9 +140,14 @@ def made_here(film: Path) -> bool:
 
 
 def check_harmless(film: Path, story: Story, settings: Settings) -> None:
-    """Raises StoryError for a film that wants more than what lies beside it: whoever made it may not be its owner."""
-    paths = [path for path in (*_named_in(story), settings.music, settings.index) if path]
+    """Raises StoryError for a film that wants more than what lies beside it: whoever made it may not be its owner.
+
+    A library is more wherever it lies, since its clips may lie anywhere.
+    """
+    paths = [path for path in (*_named_in(story), settings.music) if path]
     wanted = [str(path) for path in paths if not path.resolve().is_relative_to(film.parent.resolve())]
+    if settings.index:
+        wanted.append(f"the library in {settings.index}")
     if settings.narrate and settings.voice == "openai":
         wanted.append("a paid voice")
     if wanted:

@@ -73,6 +73,15 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     )
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is a film that storycli made: an mp4 that holds a manifest, in whatever state."""
+    try:
+        with path.open("rb") as file:
+            return any(kind == MANIFEST_BOX for kind, *_ in _boxes(path, file))
+    except StoryError:
+        return False
+
+
 def _unpacked(path: Path, packed: bytes) -> dict[str, Any]:
     try:
         unpacker = zlib.decompressobj()
@@ -80,7 +89,7 @@ def _unpacked(path: Path, packed: bytes) -> dict[str, Any]:
         if unpacker.unconsumed_tail or not unpacker.eof:
             raise ValueError("too long or cut off")
         manifest = json.loads(text)
-    except (zlib.error, ValueError) as error:
+    except (zlib.error, ValueError, RecursionError) as error:
         raise StoryError(f"{path} holds a damaged manifest ({error})") from error
     if not isinstance(manifest, dict):
         raise StoryError(f"{path} holds a damaged manifest (not an object)")

@@ -113,6 +113,8 @@ def _text(raw: bytes, name: str) -> str:
     try:
         text = raw.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
+        if b"\0" in raw:
+            raise StoryError(f"{name}: not a text file", "give a .txt or .md story") from None
         what = f"not UTF-8 text (byte {error.start})"
         raise StoryError(f"{name}: {what}", "save the story as UTF-8 text") from None
     if strange := re.search(r"[\x00-\x08\x0e-\x1f\x7f]", text):

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from storycli.errors import StoryError
+from storycli.errors import StoryError, UsageError
 from storycli.media.ffmpeg import replacing
 from storycli.story import NAMED, Character, Plot, Story
 
@@ -42,6 +42,14 @@ def read(path: Path, cast: Sequence[Character] = ()) -> Story:
     story = story.model_copy(update={"characters": (*own, *given.values())})
     _refuse(path, _misfits(board, story))
     return story
+
+
+def check_target(path: Path) -> None:
+    """Raises UsageError for what is not the name of a storyboard, StoryError for a file of that name that is none."""
+    if path.suffix.lower() not in (".yaml", ".yml") or path.is_dir():
+        raise UsageError(f"{path}: a storyboard is a .yaml file", "name it so: -o story.yaml")
+    if path.exists():
+        _load(path)
 
 
 def absolute(story: Story, folder: Path) -> Story:

@@ -24,14 +24,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
-from storycli import cluster, digest, manifest, sheet, storyboard
+from storycli import cluster, digest, manifest, provenance, sheet, storyboard
 from storycli.errors import StoryError, UsageError
 from storycli.media.ffmpeg import replacing
 from storycli.story import Film, Story
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # part of every key: raise it when a stage makes something else of the same inputs
+FORMAT = 3  # part of every key: raise it when a stage makes something else of the same inputs
 RECORD = "made.json"
 Report = Callable[[str, str, int, int], None]
 
@@ -44,12 +44,12 @@ class RunFolder:
 
     Raises:
         UsageError: the film's name is not one of an .mp4 file.
-        StoryError: another run is at work in the folder, or it cannot be written.
+        StoryError: there is another video of that name, another run is at work in the folder, or it cannot be written.
     """
 
     def __init__(self, film: Path, *, report: Report | None = None, act: Callable[..., Any] = cluster.here):
         self.film = Path(film)
-        check_name(self.film)
+        check_target(self.film)
         self.folder = self.film.with_name(f"{self.film.stem}.storycli")
         self.kept = self.folder / ".kept"
         self.report, self.act = report or (lambda *_: None), act
@@ -107,7 +107,6 @@ class RunFolder:
             made = [*into.iterdir(), *([result] if isinstance(result, Path) else [])]
             record = {
                 "stage": stage.__name__,
-                "inputs": digest.by_value(inputs),
                 "seconds": round(time.perf_counter() - started, 3),
                 "result": _recorded(stage, result, into),
                 "files": {_name(file, into): digest.file(file) for file in sorted(made)},
@@ -184,10 +183,24 @@ class RunFolder:
         manifest.note_made(self.film)
 
 
-def check_name(film: Path) -> None:
-    """Raises UsageError for what is not the name of a film."""
+def check_target(film: Path) -> None:
+    """Raises UsageError for what is not the name of a film, StoryError for a video that storycli did not make."""
     if film.suffix.lower() != ".mp4" or film.is_dir():
         raise UsageError(f"{film}: a film is an .mp4 file", "name it so: -o film.mp4")
+    if film.is_file() and film.stat().st_size and not provenance.is_ours(film):
+        raise StoryError(
+            f"{film} is there, and storycli did not make it",
+            "give the film another name with -o, or move that file away",
+        )
+
+
+def check_names(*paths: Path | None) -> None:
+    """Raises StoryError for a file or folder whose name is no text: what a film is made of is told in it, as text."""
+    for path in filter(None, paths):
+        try:
+            str(path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise StoryError(f"{str(path)!a} has a name that is not text", "rename it") from None
 
 
 def write(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ COSTS = Costs(read=0.5, embed=0.1, write=1e-4, row=2000, parts=100, known=1000, 
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch):
-    monkeypatch.setattr(capacity.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(capacity.cluster, "cores", lambda: 2)
 
 
 def test_what_grows_with_the_clips_is_multiplied():

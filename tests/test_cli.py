@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 import typer
 
-from storycli import catalogue, stages
+from storycli import catalogue, pipeline, provenance, stages
 from storycli import script as script_of
 from storycli.cli import app
 from storycli.cli.options import SETTINGS
@@ -143,7 +144,7 @@ def test_plots_without_full_stops_are_no_title(run, studio, tmp_path):
     [
         ("empty.txt", b"", "the story is empty"),
         ("blank.txt", b" \n\t\n", "the story is empty"),
-        ("binary.txt", bytes(range(256)), "not UTF-8 text"),
+        ("binary.txt", bytes(range(256)), "not a text file"),
         ("nul.txt", b"A boy\0walked.", "not a text file"),
         ("long.txt", b"A boy walked. " * 800_000, "too long for a story"),
     ],
@@ -480,3 +481,70 @@ def test_the_demo_films_the_built_in_story_and_writes_nothing_into_the_package(r
     assert "train teddy" not in studio.work()  # the hero ships trained
     assert sorted((EXAMPLES / "teddy").iterdir()) == before
     assert "class_word: teddy bear" in (tmp_path / "demo.storycli" / "storyboard.yaml").read_text()
+
+
+def test_a_video_that_is_not_ours_is_never_replaced(run, studio, script, teddy, tmp_path):
+    own = tmp_path / "film.mp4"
+    own.write_bytes(b"a holiday")
+    for dry in ((), ("--dry-run",)):
+        done = run("render", script, "--llm", "none", "-c", teddy, *dry)
+        assert done.code == 1 and "film.mp4 is there, and storycli did not make it" in done.err
+    assert own.read_bytes() == b"a holiday" and not studio.work()
+    own.write_bytes(b"")  # as mktemp leaves it
+    assert run("render", script, "--llm", "none", "-c", teddy).code == 0
+    assert (
+        run("render", script, "--llm", "none", "-c", teddy, "--transition", "crossfade").code == 0
+    )  # its own film it is
+
+
+def test_a_name_that_is_not_text_is_told(run, studio, script, teddy, tmp_path):
+    odd = os.fsdecode(b"caf\xe9")
+    shutil.copytree(teddy, tmp_path / odd / "teddy")
+    for flags in (("-c", f"{odd}/teddy"), ("-o", f"{odd}.mp4")):
+        done = run("render", script, "--llm", "none", *flags)
+        assert done.code == 1 and "has a name that is not text" in done.err and "caf" in done.err
+    assert not studio.work()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("board.txt", "a storyboard is a .yaml file"), ("folder.yaml", "a storyboard is a"), ("list.yaml", "list.yaml")],
+)
+def test_a_storyboard_that_cannot_be_is_told_before_anybody_reads_the_story(
+    run, script, tmp_path, monkeypatch, name, said
+):
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "list.yaml").write_text("- milk\n- eggs\n")
+    monkeypatch.setattr(pipeline, "plan", None)
+    done = run("plan", script, "--llm", "none", "-o", name)
+    assert done.code in (1, 2) and said in done.err
+    assert (tmp_path / "list.yaml").read_text() == "- milk\n- eggs\n"
+
+
+def test_a_library_that_comes_with_a_film_has_to_be_trusted_since_its_clips_may_lie_anywhere(
+    run, studio, script, teddy, tmp_path
+):
+    assert run("render", script, "--llm", "none", "-c", teddy).code == 0
+    film = tmp_path / "film.mp4"
+    told = provenance.read_manifest(film)
+    provenance.append(film, told | {"settings": told["settings"] | {"index": "clips"}})
+    (tmp_path / "clips").mkdir()
+    done = run("again", "film.mp4", "-o", "new.mp4")
+    assert done.code == 1 and f"would use the library in {tmp_path / 'clips'}" in done.err
+
+
+@pytest.mark.parametrize("odd", [{"settings": []}, {"shots": 3}, {"story": None}, {"settings": {"index": 7}}])
+def test_a_film_whose_manifest_is_odd_is_told(run, studio, script, teddy, tmp_path, odd):
+    assert run("render", script, "--llm", "none", "-c", teddy).code == 0
+    film = tmp_path / "film.mp4"
+    provenance.append(film, provenance.read_manifest(film) | odd)
+    done = run("again", "film.mp4", "-o", "new.mp4")
+    assert done.code == 1 and "what it says of its making cannot be read" in done.err
+
+
+def test_a_playlist_is_no_music(run, studio, script, tmp_path):
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n")
+    (tmp_path / "list.mp3").write_text((tmp_path / "list.m3u8").read_text())
+    for name in ("list.m3u8", "list.mp3"):
+        done = run("render", script, "--llm", "none", "--music", name)
+        assert done.code == 1 and "is not a sound file" in done.err

@@ -219,3 +219,14 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
     with pytest.raises(StoryError, match="Ray is not installed") as error, cluster.crew(ray=True):
         pass
     assert "storycli[ray]" in error.value.hint
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="a system without affinity")
+def test_only_the_cores_that_this_process_may_use_count():
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(mine)})
+    try:
+        assert cluster.cores() == 1
+    finally:
+        os.sched_setaffinity(0, mine)
+    assert cluster.cores() == len(mine)

@@ -329,8 +329,9 @@ def box(payload: bytes) -> bytes:
         zlib.compress(b"[1]"),
         zlib.compress(b"\xff"),
         zlib.compress(b"{}" + b" " * provenance.MAX_MANIFEST),
+        zlib.compress(b"[" * 200_000),
     ],
-    ids=["not packed", "cut off", "a list", "not text", "a bomb"],
+    ids=["not packed", "cut off", "a list", "not text", "a bomb", "deep"],
 )
 def test_a_manifest_that_is_damaged_is_an_error(tmp_path, scenes, payload):
     (tmp_path / "film.mp4").write_bytes(scenes[0].read_bytes() + box(payload))

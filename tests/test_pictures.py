@@ -121,3 +121,15 @@ def test_folders_without_pictures_or_with_too_many_are_refused(tmp_path):
         (tmp_path / f"{index}.png").touch()
     with pytest.raises(StoryError, match="holds 21 pictures"):
         pictures(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(12_000, 2_500), (400, 24_000)])
+def test_a_long_picture_with_transparency_is_squared_in_little_memory(tmp_path, size):
+    image = Image.new("RGBA", size, (*RED, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    image.save(tmp_path / "a.png")
+    pixels, opacity = read(tmp_path / "a.png", 128)
+    assert pixels.shape == (128, 128, 3)
+    shown = opacity > 0.5
+    assert 0.8 < max(shown.any(0).sum(), shown.any(1).sum()) / 128 < 0.9  # with some air
+    np.testing.assert_allclose(pixels[64, 64], RED, atol=60)

@@ -94,8 +94,9 @@ def plan(
     from storycli import pipeline, script, storyboard
 
     told = script.read(story, character or [], title, lines=settings.llm == "none")
-    told = pipeline.plan(told, settings, at_once)
     board = output or Path("story" if story == "-" else story).with_suffix(".yaml")
+    storyboard.check_target(board)
+    told = pipeline.plan(told, settings, at_once)
     if dry_run:
         return tell_cost(told, settings, json)
     if kept := storyboard.write(board, told, keep=True):
@@ -179,7 +180,8 @@ def make(
     from storycli.media import filmstrip
 
     filmstrip.check_name(sheet)
-    workspace.check_name(output)
+    workspace.check_target(output)
+    workspace.check_names(output, settings.music, settings.index, *(hero.dir for hero in story.characters))
     stages.check_cut(settings)
     model = stages.model_for(settings)
     if dry_run:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from storycli import cluster
 from storycli.errors import StoryError
 from storycli.library import index, shipped
 from storycli.library.encoder import Encoder, unit
@@ -133,7 +134,7 @@ def on_disk(folder: Path) -> int:
 def plan(clips: int, costs: Costs) -> Plan:
     """What a library of so many clips takes, at these costs."""
     parts = index.parts(clips)
-    cores = os.cpu_count() or 1
+    cores = cluster.cores()
     core_hours = clips / 3600 / cores
     return Plan(
         clips=clips,

@@ -80,9 +80,10 @@ def _frame(image: Image.Image, size: int) -> Image.Image:
     """A square about what is opaque with some air, or else the middle square."""
     box = image.getchannel("A").point(lambda a: 255 if a > 8 else 0).getbbox()
     if image.getextrema()[3][0] < 128 and box:
-        left, top, right, bottom = box
-        half = 0.58 * max(right - left, bottom - top)
-        x, y = (left + right) / 2, (top + bottom) / 2
+        shown = image.crop(box)
+        shown.thumbnail((4 * size, 4 * size), Image.Resampling.LANCZOS)  # or the square about a long one is huge
+        half = 0.58 * max(shown.size)
+        x, y = shown.width / 2, shown.height / 2
         box = tuple(round(v) for v in (x - half, y - half, x + half, y + half))
-        return image.crop(box).resize((size, size), Image.Resampling.LANCZOS)
+        return shown.crop(box).resize((size, size), Image.Resampling.LANCZOS)
     return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)

@@ -19,6 +19,11 @@ PEAK = 0.84  # -1.5 dB
 MUSIC_VOLUME = 0.5
 DUCKING = {"threshold": 0.02, "ratio": 8, "attack": 80, "release": 600}
 FADE_SECONDS = 1.5
+# What music may come in: no playlists, which name further files.
+CONTAINERS = frozenset(
+    {"mp3", "wav", "flac", "ogg", "mov", "aac", "matroska", "aiff", "asf", "ac3", "eac3", "amr", "caf", "w64", "au",
+     "avi", "ape", "wv", "tta", "mpeg", "mpegts"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,10 @@ def seconds(path: Path | str) -> float:
         raise StoryError(f"{path} is not a sound file: it does not exist or is a folder")
     try:
         with av.open(argument(path), options={"protocol_whitelist": LOCAL_ONLY}) as container:
+            if not CONTAINERS.intersection(container.format.name.split(",")):
+                raise StoryError(
+                    f"{path} is not a sound file but {container.format.long_name or container.format.name}"
+                )
             if not container.streams.audio:
                 raise StoryError(f"{path} has no sound")
             samples = sum(frame.samples for frame in container.decode(audio=0))
