@@ -39,7 +39,8 @@ def steadied(denoise: Denoise, weights: Tensor, alpha_bar: Tensor) -> Denoise:
 
     def steady_denoise(x: Tensor, t: Tensor) -> Tensor:
         x0 = x0_from_eps(denoise(x, t), x, t, alpha_bar)
-        x0 = torch.einsum("ijhw,bcjhw->bcihw", weights, x0)
+        with torch.autocast(x.device.type, enabled=False):  # which would round the clean latents to 8 bits
+            x0 = torch.einsum("ijhw,bcjhw->bcihw", weights, x0)
         return eps_from_x0(x0, x, t, alpha_bar)
 
     return steady_denoise

@@ -72,10 +72,14 @@ class DepthEstimator:
         return F.interpolate(near[:, None], pixels.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
 
-@functools.cache
 def estimator(name: str, device: str) -> DepthEstimator:
-    """A ``DepthEstimator``, loaded once."""
-    return DepthEstimator(name, device)
+    """A ``DepthEstimator``, loaded once for each network and device, by whatever names."""
+    return _loaded_once(catalogue.LEARNT_WITH.get(name, name), str(pick_device(device)))
+
+
+@functools.cache
+def _loaded_once(network: str, device: str) -> DepthEstimator:
+    return DepthEstimator(network, device)
 
 
 def load(name: str, path: Path | None = None) -> DepthNetwork:

@@ -10,6 +10,7 @@ from typing import Any
 
 from storycli import catalogue, config, digest, manifest, plots, stages
 from storycli.config import Settings
+from storycli.errors import StoryError
 from storycli.story import Candidate, Clip, Film, Plot, Shot, Story, Take
 
 Do = Callable[..., Any]
@@ -20,8 +21,7 @@ def plan(script: stages.Script | Story, settings: Settings, do: Do) -> Story:
     if isinstance(script, Story):
         return script
     reader = plots.reader(settings.llm)
-    server = digest.key(config.service()[1]) if reader == "openai" else None  # its address may hold a password
-    return do(stages.plots, script, reader, settings.llm_model, server)
+    return do(stages.plots, script, reader, settings.llm_model, server() if reader == "openai" else None)
 
 
 def render(
@@ -59,7 +59,9 @@ def render(
     ]
     clips = stages.choose(story.plots, found, earlier or {})
     if pick:
-        story = pick(story, found, [clip.id for clip in clips])
+        before, story = story, pick(story, found, [clip.id for clip in clips])
+        if _but_for_choices(story) != _but_for_choices(before):
+            raise StoryError("the storyboard was edited while its clips were chosen", "run the same command again")
         clips = stages.choose(story.plots, found, earlier or {})
 
     def shoot(at: str, plot: Plot, take: Take, candidates: tuple[Candidate, ...], clip: Clip) -> Shot:
@@ -73,9 +75,19 @@ def render(
     recipe = manifest.recipe(story, settings, model, library.folder, shots, folder)
     clips = [shot.video for shot in shots]
     told = [plot.text for plot in story.plots] if settings.narrate else []
-    spoken = [do(stages.narrate, text, settings.voice, settings.tts_model, at=at) for at, text in numbered(told)]
+    voice = settings.voice, settings.tts_model, server() if settings.voice == "openai" else None
+    spoken = [do(stages.narrate, text, *voice, at=at) for at, text in numbered(told)]
     film = do(stages.concat, story, clips, spoken, stages.cut(settings), recipe)
     return Film(story=story, shots=tuple(shots), video=film, recipe=recipe)
+
+
+def _but_for_choices(story: Story) -> list[Plot]:
+    return [plot.model_copy(update={"candidate": None}) for plot in story.plots]
+
+
+def server() -> str:
+    """Which server language models and voices are asked of, unreadable: its address may hold a password."""
+    return digest.key(config.service()[1])
 
 
 def numbered(*columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:

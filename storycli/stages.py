@@ -123,6 +123,12 @@ def take(plot: Plot, settings: Settings, model: Model) -> Take:
     return Take(seed=seed, sampler=sampler, steps=steps, retries=settings.retries, smooth=settings.smooth, **wishes)
 
 
+def seconds(settings: Settings) -> float:
+    """How long a plot is that does not say so itself."""
+    model = catalogue.named("storybook" if settings.model == "auto" else settings.model)
+    return (settings.frames or model.frames) / (settings.fps or model.fps)
+
+
 def cast_of(plot: Plot, heroes: Mapping[str, Path]) -> dict[str, Path]:
     """The heroes that the plot's prompt names as ``{name}``."""
     return {name: heroes[name] for name in NAMED.findall(plot.prompt) if name in heroes}
@@ -218,7 +224,8 @@ def depth(
     from storycli.media import video
 
     sampled = size[0] // model.upscale, size[1] // model.upscale
-    pixels = video.read(clip.path, start=clip.start, end=clip.end, num_frames=frames, fps=fps, size=sampled)
+    start, end = video.middle(clip.start, clip.end, clip.fps, frames / fps)
+    pixels = video.read(clip.path, start=start, end=end, num_frames=frames, fps=fps, size=sampled)
     near = in_company(_estimator(network.name, device).estimate(pixels), heroes)
     whole = io.BytesIO()  # numpy's own writing to a file does not say that the disk is full
     np.save(whole, near)
@@ -259,8 +266,8 @@ def render(
     return into / "clip.mp4"
 
 
-def narrate(text: str, voice: str, tts_model: str | None, *, into: Path) -> Path | None:
-    """A text read aloud, as a sound file; none for one without words."""
+def narrate(text: str, voice: str, tts_model: str | None, server: str | None = None, *, into: Path) -> Path | None:
+    """A text read aloud, as a sound file; none for one without words. Another ``server`` reads with another voice."""
     from storycli import narrate
 
     return narrate.narrate([text], into, voice=voice, tts_model=tts_model)[0]

@@ -7,6 +7,7 @@ import torch
 from models import weights
 from models.depth_net import DptHybrid
 from models.depth_small import DepthSmall, DepthSmallConfig
+from models.precision import pick_device
 from storycli import catalogue, depth
 from storycli.depth import DepthEstimator, figure, near
 from storycli.errors import StoryError
@@ -283,3 +284,7 @@ def test_near_is_what_stands_before_its_row():
     mask = near(depth)
     assert mask[2:5, 3:5].all() and mask.sum() == 6
     assert torch.from_numpy(mask).dtype == torch.bool
+
+
+def test_a_network_is_loaded_once_by_whatever_names():
+    assert depth.estimator("storybook", "cpu") is depth.estimator("storybook", str(pick_device("auto")))

@@ -41,9 +41,18 @@ def test_search_hands_its_filters_on(run, asked):
     assert done.out == "0.500  [a].mp4  0-9  \n"
 
 
-def test_search_without_flags_asks_for_anything(run, asked):
+def test_search_without_flags_looks_for_clips_as_render_does(run, asked, monkeypatch):
     run("search", "a dog", "--index", "clips")
-    assert asked[1] == ("a dog", 5, {"seconds": None, "filters": Filters()})
+    assert asked[1] == ("a dog", 5, {"seconds": 2.0, "filters": Filters()})  # as long as a plot
+    monkeypatch.setenv("STORYCLI_FRAMES", "8")
+    run("search", "a dog", "--index", "clips")
+    assert asked[3] == ("a dog", 5, {"seconds": 1.0, "filters": Filters()})
+
+
+def test_a_clip_that_is_gone_is_left_out_of_the_picture_and_not_of_the_list(run, asked, tmp_path):
+    done = run("search", "a dog", "--index", "clips", "--sheet", "found.png")
+    assert done.out == "0.500  [a].mp4  0-9  \n"
+    assert done.code == 1 and "[a].mp4 does not exist; that clip is left out" in done.err
 
 
 def test_a_search_that_finds_nothing_says_so_and_draws_nothing(run, asked, monkeypatch, tmp_path):

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import studio as stand_ins
 
-from storycli import storyboard
+from storycli import pipeline, storyboard, workspace
+from storycli.config import Settings
+from storycli.errors import StoryError
 
 STORY = "A cat sat in the forest.\nA cat ran on the beach.\n"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -179,3 +181,15 @@ def test_what_people_wrote_cannot_run_in_the_contact_sheet(run, studio, chrome, 
     assert page.title() == "</title><b>"
     assert page.locator("h2").inner_text().startswith("A cat <script>")
     page.close()
+
+
+def test_a_storyboard_that_is_edited_while_somebody_is_asked_is_told(studio, film, monkeypatch):
+    there = film.with_suffix(".storycli") / "storyboard.yaml"
+    story = storyboard.read(there)
+
+    def edited(story, found, likely):
+        there.write_text(there.read_text().replace("A cat ran", "A dog ran"))
+        return storyboard.choose(there, {1: 2})
+
+    with workspace.RunFolder(film) as kept, pytest.raises(StoryError, match="edited while its clips were chosen"):
+        pipeline.render(story, Settings(llm="none"), kept.do, pick=edited)

@@ -249,7 +249,7 @@ def test_a_language_model_reads_where_one_is_set(monkeypatch, environment, reade
     assert plots.reader("none") == "none"
 
 
-def test_narration_is_made_of_its_texts_its_voice_and_the_speech_model(walk, monkeypatch):
+def test_narration_is_made_of_its_texts_its_voice_the_speech_model_and_its_server(walk, monkeypatch):
     heard = []
 
     def narrate(*inputs, into) -> None:
@@ -257,8 +257,17 @@ def test_narration_is_made_of_its_texts_its_voice_and_the_speech_model(walk, mon
 
     monkeypatch.setattr(stages, "narrate", narrate)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    pipeline.render(story(plot("one")), Settings(narrate=True, voice="openai", tts_model="another"), walk)
-    assert heard == ["one", "openai", "another"]
+    servers = []
+    for address in ("http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"):
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        pipeline.render(story(plot("one")), Settings(narrate=True, voice="openai", tts_model="another"), walk)
+        *known, server = heard
+        assert known == ["one", "openai", "another"] and address not in server
+        servers.append(server)
+        heard.clear()
+    assert servers[0] != servers[1]
+    pipeline.render(story(plot("one")), Settings(narrate=True), walk)
+    assert heard[-1] is None  # the voice that is built in asks nobody
 
 
 def test_the_subtitles_are_the_plots_text_while_their_clips_are_shown(walk):

@@ -36,3 +36,12 @@ def test_predictions_are_averaged_as_clean_latents():
     denoise = steadied(lambda x, t: eps_from_x0(x0, x, t, alpha_bar), steady_weights(scene(), CELLS, 0.03), alpha_bar)
     steady = x0_from_eps(denoise(x, t), x, t, alpha_bar)
     torch.testing.assert_close(steady, x0.mean(2, keepdim=True).expand_as(x0), atol=1e-4, rtol=1e-4)
+
+
+def test_clean_latents_are_not_rounded_where_networks_run_in_few_bits():
+    alpha_bar, t = cosine(), torch.tensor([400])
+    x, x0 = (torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
+    denoise = steadied(lambda x, t: eps_from_x0(x0, x, t, alpha_bar), steady_weights(scene(), CELLS, 0.03), alpha_bar)
+    exact = denoise(x, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(denoise(x, t), exact)

@@ -1,11 +1,12 @@
 """``evaluate-training``: the held-out loss as training goes on, and with each of its choices made otherwise."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
-from storycli.cli.options import Quiet, Verbose
+from storycli.cli.options import Json, Quiet, Verbose
 from storycli.cli.screen import answer, screen
 from storycli.errors import UsageError
 
@@ -18,7 +19,9 @@ def evaluate_training(
     held: Annotated[
         Path, Option(metavar="DIR", help="Shards that training has not seen; drawn when they are not there.")
     ] = Path("held"),
-    assets: Annotated[Path | None, Option(metavar="DIR", help="The pictures to draw them from.")] = None,
+    assets: Annotated[
+        Path | None, Option(metavar="DIR", help="The storybook world's pictures; fetched when not there.")
+    ] = None,
     data: Annotated[
         Path | None, Option(metavar="DIR", help="Shards to try the choices of training on, from nothing.")
     ] = None,
@@ -28,6 +31,7 @@ def evaluate_training(
     ahead: Annotated[
         list[int] | None, Option(metavar="N", help="Frames to extrapolate the learning curve to; repeat it.")
     ] = None,
+    json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -42,18 +46,18 @@ def evaluate_training(
     from storycli.evaluate import clips, losses
     from storycli.training import video as train_video
     from storycli.training.dataset import prepare_world
+    from storycli.world.generator import assets_in
 
     how = dict(tier="core", stills=512, clips=64, first_seed=clips.UNSEEN)
-    for _ in prepare_world(held, assets or Path("assets"), train_video.AUTOENCODER, **how):
+    for _ in prepare_world(held, assets_in(held, assets), train_video.AUTOENCODER, **how):
         screen.say("drew a shard of held-out scenes")
+    found = {}
     if data:
-        found = losses.ablation(data, held, output, still_frames=still_frames, clip_frames=clip_frames)
-        answer(losses.as_text(found))
+        found["choices"] = losses.ablation(data, held, output, still_frames=still_frames, clip_frames=clip_frames)
     if weights:
-        points = losses.curve(weights, held)
-        answer(losses.as_text(points))
-        for frames in ahead or ():
-            seen = [point.seen for point in points.values()]
-            kinds = ([p.stills.whole for p in points.values()], [p.clips.whole for p in points.values()])
-            stills, moving = (losses.power_law(seen, each)(frames) for each in kinds)
-            answer(f"{frames:,} frames, by the power law of these: stills {stills:.4f}, clips {moving:.4f}")
+        found["curve"] = losses.curve(weights, held)
+    if ahead:
+        found["ahead"] = losses.extrapolated(found["curve"], ahead)
+    if json:
+        return answer({name: {key: asdict(point) for key, point in rows.items()} for name, rows in found.items()})
+    answer("\n\n".join(losses.as_text(rows) for rows in found.values()))

@@ -1,6 +1,5 @@
 """``index``, ``search``: the clips that motion is taken from."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -48,7 +47,8 @@ def index(
     Only new and changed files are read. The library is DIR, else $STORYCLI_INDEX, else ./.storycli/index if
     there, else your own one.
     """
-    from storycli import catalogue, config
+    from models.precision import pick_device
+    from storycli import catalogue, cluster, config
     from storycli.errors import PartlyDone, UsageError
     from storycli.retrieve import Library
 
@@ -61,12 +61,14 @@ def index(
     settings = config.load({"index": index, "device": device})
     catalogue.check_device(settings.device)
     folder = config.library_folder(settings.index, for_writing=bool(videos or prune))
-    library, told, failures = Library(folder, encoder, settings.device), {}, ()
+    place = str(pick_device(settings.device))
+    library, told, failures = Library(folder, encoder, place), {}, ()
     if prune:
         told["pruned"] = [str(path) for path in library.prune()]
     if videos:
         with screen.progress() as report:
-            at_work = {"workers": workers or (None if ray else os.cpu_count()), "ray": ray}
+            shared = ray or place != "cpu"  # threads share the network on a GPU, where each process would have its own
+            at_work = {"workers": workers or (None if shared else cluster.cores()), "ray": ray}
             done = library.add(videos, lambda n, total, _: report("index", "", n, total), **at_work)
         told, failures = told | asdict(done), done.failures
     if status:
@@ -81,7 +83,8 @@ def search(
     text: Annotated[str, Argument(metavar="TEXT", help="What happens in the clip, in English.")],
     k: Annotated[int, Option("-k", min=1, max=100, metavar="N", help="How many clips.")] = 5,
     seconds: Annotated[
-        float | None, Option(min=0, metavar="X", help="Prefer clips with steady motion for so long.")
+        float | None,
+        Option(min=0, metavar="X", help="Prefer clips with steady motion for so long; as long as a plot otherwise."),
     ] = None,
     longer_than: Annotated[
         float, Option(min=0, max=86_400, metavar="X", help="Only clips of so many seconds or more.")
@@ -97,24 +100,25 @@ def search(
     verbose: Verbose = False,
 ) -> None:
     """Look for clips as render does: best first, with their scores."""
-    from storycli import config
+    from storycli import config, stages
     from storycli.media import filmstrip
     from storycli.retrieve import Filters, Library
 
     filmstrip.check_name(sheet)
     filters = Filters(min_seconds=longer_than, orientation=shape or "", under=under)
-    library = Library(config.library_folder(config.load({"index": index}).index))
-    found = library.search(text, k, seconds=seconds, filters=filters)
+    settings = config.load({"index": index})
+    library = Library(config.library_folder(settings.index))
+    found = library.search(text, k, seconds=stages.seconds(settings) if seconds is None else seconds, filters=filters)
     if not found:
         screen.warn("no clip was found" + (f"; {sheet} is not written" if sheet else ""))
-    elif sheet:
+    if json:
+        answer([asdict(candidate) for candidate in found])
+    for c in () if json else found:
+        answer(plain(f"{c.score:.3f}  {c.clip.path}  {c.clip.start}-{c.clip.end}  {c.clip.caption}"))
+    if found and sheet:
         from storycli.sheet import candidates
 
         candidates(found, sheet)
-    if json:
-        return answer([asdict(candidate) for candidate in found])
-    for c in found:
-        answer(plain(f"{c.score:.3f}  {c.clip.path}  {c.clip.start}-{c.clip.end}  {c.clip.caption}"))
 
 
 def _plan(clips: int, videos: list[Path], weights: Path | None, json: bool) -> None:

@@ -94,6 +94,21 @@ def power_law(seen: Sequence[int], losses: Sequence[float]) -> Callable[[int], f
     return lambda frames: float(np.exp(level + slope * np.log(frames)))
 
 
+def extrapolated(points: Mapping[str, Point], ahead: Sequence[int]) -> dict[str, Point]:
+    """What the losses would be at other numbers of frames, by the power law of those at ``points``."""
+    seen = [point.seen for point in points.values()]
+
+    def later(kind: str, frames: int) -> Loss:
+        known = [getattr(point, kind) for point in points.values()]
+        whole, foreground = [loss.whole for loss in known], [loss.foreground for loss in known]
+        return Loss(whole=power_law(seen, whole)(frames), foreground=power_law(seen, foreground)(frames))
+
+    return {
+        f"extrapolated to {frames:,}": Point(seen=frames, stills=later("stills", frames), clips=later("clips", frames))
+        for frames in ahead
+    }
+
+
 def ablation(
     data: Path,
     held: Path,

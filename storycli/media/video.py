@@ -5,6 +5,7 @@ whatever is wrong with it comes out as a StoryError that names it.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -55,6 +56,13 @@ def pick_indices(
     period = max(1, 2 * (num_frames_available - 1))
     phases = (int(k * step) % period for k in range(wanted_frames))
     return [min(phase, period - phase) if num_frames_available > 1 else 0 for phase in phases]
+
+
+def middle(start: int, end: int, fps: float, seconds: float) -> tuple[int, int]:
+    """The ``seconds`` in the middle of the frames [``start``, ``end``) of a video, or all of them if they are fewer."""
+    frames = min(end - start, math.ceil(seconds * fps))
+    first = start + (end - start - frames) // 2
+    return first, first + frames
 
 
 def read(
