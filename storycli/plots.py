@@ -12,7 +12,6 @@ from storycli.story import Character, Plot, Story
 
 MAX_CHARACTERS = 2 * 2**20
 MAX_TEXT = 2000  # characters of one plot
-STYLE = "storybook style"
 NO_ENGLISH = (
     "set OPENAI_API_KEY, or OPENAI_BASE_URL for a local server such as Ollama; or use --llm none, with one plot a line"
 )
@@ -25,13 +24,15 @@ def split(
     characters: Sequence[Character] = (),
     title: str | None = None,
     llm_model: str | None = None,
+    style: str = "storybook style",
     progress: Callable[[int, int], None] | None = None,
 ) -> Story:
     """Split a story into plots, in the order of its events.
 
     ``llm`` says who reads it: ``openai`` a language model on any compatible server, ``offline`` a parser of English,
     ``none`` nobody (every line is a plot as it stands), ``auto`` the model where a key or a server is set, else the
-    parser. ``progress(done, total)`` counts the parts of a long story.
+    parser. Prompts end with the ``style`` that the video model knows. ``progress(done, total)`` counts the parts of a
+    long story.
 
     Raises:
         StoryError: the story is empty, no text, too long, or not one that the chosen reader can read; or the language
@@ -44,9 +45,9 @@ def split(
         from storycli import llm as language_model
 
         scenes = language_model.split(body, characters=characters, model=llm_model, progress=progress)
-        plots = [_plot(scene.text, scene.query, marked(scene.prompt, characters)) for scene in scenes]
+        plots = [_plot(scene.text, scene.query, marked(scene.prompt, characters), style) for scene in scenes]
     elif llm == "offline":
-        plots = _offline(body, characters)
+        plots = _offline(body, characters, style)
     elif llm == "none":
         plots = [_as_it_stands(line.strip(), characters) for line in body.splitlines() if line.strip()]
     else:
@@ -95,9 +96,9 @@ def _first_words(text: str) -> str:
     return " ".join(words[:6]).rstrip(".,;:!?") + ("..." if len(words) > 6 else "")
 
 
-def _plot(text: str, query: str, prompt: str) -> Plot:
-    style = f", {STYLE}"
-    return Plot(text=_cut(text), query=_cut(query), prompt=_cut(prompt, MAX_TEXT - len(style)).rstrip(". ") + style)
+def _plot(text: str, query: str, prompt: str, style: str) -> Plot:
+    end = f", {style}" if style else ""
+    return Plot(text=_cut(text), query=_cut(query), prompt=_cut(prompt, MAX_TEXT - len(end)).rstrip(". ") + end)
 
 
 def _cut(text: str, most: int = MAX_TEXT) -> str:
@@ -120,15 +121,24 @@ def _as_it_stands(line: str, characters: Sequence[Character]) -> Plot:
 
 def marked(prompt: str, characters: Sequence[Character]) -> str:
     """``prompt`` with the first name of each character, or the word for its kind, as ``{name}``."""
+    called: dict[str, list[str]] = {}  # who answers to some words
     for character in characters:
-        mark = "{" + character.name + "}"
-        for words in sorted({character.class_word or character.name, character.name}, key=len, reverse=True):
-            if mark not in prompt:
-                prompt = re.sub(rf"(?<![\w{{]){re.escape(words)}(?![\w}}])", mark, prompt, count=1, flags=re.IGNORECASE)
-    return prompt
+        for words in {(character.class_word or character.name).lower(), character.name.lower()}:
+            called.setdefault(words, []).append("{" + character.name + "}")
+    if not called:
+        return prompt
+    present = set(re.findall(r"\{[^{}]*\}", prompt))
+
+    def mark(found: re.Match) -> str:
+        chosen = next((one for one in called[found[0].lower()] if one not in present), found[0])
+        present.add(chosen)
+        return chosen
+
+    longest = sorted(called, key=len, reverse=True)  # a bear is no teddy bear
+    return re.sub(rf"(?<![\w{{])({'|'.join(map(re.escape, longest))})(?![\w}}])", mark, prompt, flags=re.IGNORECASE)
 
 
-def _offline(text: str, characters: Sequence[Character]) -> list[Plot]:
+def _offline(text: str, characters: Sequence[Character], style: str) -> list[Plot]:
     if not is_english(text):
         raise StoryError("the story is not in English, and only a language model reads other languages", NO_ENGLISH)
     from storycli.english import wording
@@ -138,12 +148,12 @@ def _offline(text: str, characters: Sequence[Character]) -> list[Plot]:
     for event in events(text):
         scene.enter(event)
         query, prompt = wording.query(event, scene, characters), wording.prompt(event, scene, characters)
-        plots.append(_plot(event.text, query, prompt))
+        plots.append(_plot(event.text, query, prompt, style))
         scene.leave(event)
     if not plots:  # no verb anywhere ("Rain. Neon. Silence."): the pictures are all there is
         for line in text.splitlines():
             if line.strip():
-                plots.append(_plot(line, line, marked(line, characters)))
+                plots.append(_plot(line, line, marked(line, characters), style))
     return plots
 
 
@@ -178,6 +188,7 @@ def is_english(text: str) -> bool:
     letters = [character for character in sample if character.isalpha()]
     if sum("LATIN" in unicodedata.name(letter, "") for letter in letters) < 0.9 * len(letters):
         return False
+    sample = re.sub(r"(['\u2019](s|d|m|re|ve|ll)|n['\u2019]t)\b", "", sample)  # "he'd", "isn't"
     words = Counter(re.findall(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*", sample))
     english = sum(words[word] for word in ENGLISH.split())
     others = max(sum(words[word] for word in language.split() if len(word) > 1) for language in OTHERS)

@@ -33,6 +33,11 @@ def told(text: str) -> list[str]:
     return [" ".join([*(actor.head for actor in event.actors), event.verb]) for event in events(text)]
 
 
+def pictures(text: str, *characters: Character) -> list[str]:
+    """The prompts of a story that the parser reads, without the style."""
+    return [plot.prompt.removesuffix(", storybook style") for plot in offline(text, *characters)]
+
+
 # The kept stories
 
 
@@ -139,6 +144,11 @@ def test_the_examples_of_the_method():
         ("He had promised to come. He caught nothing. The path led to a hut. He sang.", ["he sing"]),
         ("The villagers dropped what they were doing and ran.", ["villager drop", "villager run"]),
         ("By the time his mother came down, he had swept the floor.", ["mother come", "he sweep"]),
+        ("The children found no presents. He made no sound and left.", ["he leave"]),
+        ("She'd hung it on the line. He\u2019d sing.", ["she hang"]),
+        ("She grabs her sled and runs outside.", ["she grab", "she run"]),
+        ("Lily gets into a washtub and paddles to school.", ["lily get", "lily paddle"]),
+        ("Molly walks home. Polly ran. Billy sings.", ["molly walk", "polly run", "billy sing"]),
     ],
 )  # fmt: skip
 def test_events_are_visible_actions_in_the_order_of_time(text, expected):
@@ -158,6 +168,48 @@ def test_no_word_of_the_story_is_lost():
     text = "It was late. A boy met a wolf in the forest and killed it with a gun. It was over."
     texts = [plot.text for plot in offline(text)]
     assert texts == ["It was late. A boy met a wolf in the forest.", "The boy killed it with a gun. It was over."]
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("He began to run and fell into the lake.", ["He began to run.", "He fell into the lake."]),
+        ("The crab was trying to lift a stone, so the bear helped him.",
+         ["The crab was trying to lift a stone.", "The bear helped him."]),
+        ("Having lost her hat, she went to the boat.", ["She had lost her hat.", "She went to the boat."]),
+        ("He fell into a cave where a wolf was sleeping.", ["He fell into a cave.", "A wolf was sleeping."]),
+        ("He ran so fast that he lost his hat.", ["He ran so fast.", "He lost his hat."]),
+        ("The monkey hopped aboard just as she was leaving.", ["The monkey hopped aboard.", "She was leaving."]),
+        ("That dog barked and that cat ran away.", ["That dog barked.", "That cat ran away."]),
+        ("The fox slept. Just then a bird sang and flew away.",
+         ["The fox slept.", "Just then a bird sang.", "The bird flew away."]),
+        ("While he was riding home, he was surprised by the dragon, which had been sleeping in a cave.",
+         ["While he was riding home, he was surprised by the dragon.", "The dragon had been sleeping in a cave."]),
+    ],
+)  # fmt: skip
+def test_a_clause_on_its_own_has_its_subject_once_and_no_joining_word(text, texts):
+    assert [plot.text for plot in offline(text)] == texts
+
+
+LISTED = ["A girl wakes up.", "She eats breakfast.", "A dog barks at her."]
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("A girl wakes up\nShe eats breakfast\nA dog barks at her", LISTED),
+        ("- A girl wakes up\n- She eats breakfast\n- A dog barks at her", LISTED),
+        ("\u2022 A girl wakes up\n\u2022 She eats\n  breakfast\n\u2022 A dog barks at her", LISTED),
+        ("1. A girl wakes up.\n2. She eats breakfast.\n3) A dog barks at her.", LISTED),
+        ("Scene 1: A girl wakes up.\n\nScene 2: She eats breakfast.\n\nscene 3 - A dog barks at her", LISTED),
+        ("The old man walked to the river and\nsat down beside Anna. She gave\nhim a fish.",
+         ["The old man walked to the river.", "The old man sat down beside Anna.", "She gave him a fish."]),
+        ("We went to\nLondon. A dog barked.", ["We went to London.", "A dog barked."]),
+        ("A boy sat\n- and sang - in the park.", ["A boy sat.", "The boy sang - in the park."]),
+    ],
+)  # fmt: skip
+def test_the_items_of_a_list_are_sentences_and_the_lines_of_prose_are_not(text, texts):
+    assert [plot.text for plot in offline(text)] == texts
 
 
 def test_quotations_come_back_as_they_were_written():
@@ -198,7 +250,9 @@ def test_a_hero_goes_by_name_and_by_kind(name):
     assert plot.prompt == "a {teddy} singing, storybook style"
 
 
-@pytest.mark.parametrize("other", ["A polar bear sang.", "A brown dog sang.", "Three bears sang."])
+@pytest.mark.parametrize(
+    "other", ["A polar bear sang.", "A brown dog sang.", "Three bears sang.", "Max was a polar bear. Max sang."]
+)
 def test_others_are_not_taken_for_the_hero(other):
     (plot,) = offline(other, TEDDY)
     assert "{" not in plot.prompt
@@ -263,6 +317,113 @@ def test_people_with_names_are_told_by_their_looks():
     first, second = offline("Maria met Captain Vega in the kitchen. Finn, a shepherd boy, sang.")
     assert first.prompt == "a woman meeting a captain in the kitchen, storybook style"
     assert second.prompt == "a shepherd boy singing in the kitchen, storybook style"
+
+
+@pytest.mark.parametrize(
+    ("text", "picture", "motion"),
+    [
+        ("Max is a little boy. Max climbs a tree.", "a little boy climbing a tree", "a boy climbing a tree"),
+        ("Rex was a dragon. Rex flew away.", "a dragon flying away", "an animal flying away"),
+        ("Rex, a small green dragon, flew away.", "a small green dragon flying away", "an animal flying away"),
+        ("Rex is a robot. It danced.", "a robot dancing", "a robot dancing"),
+        ("Thomas was a little engine. It rolled away.", "a little engine rolling away", "an engine rolling away"),
+        ("Max is not a dog. Max ran.", "a man running", "a man running"),
+        ("Lily gets into a washtub.", "a woman getting into a washtub", "a woman getting into a washtub"),
+        ("Captain Ines Duarte sang. Ines laughed.", "a captain laughing", "a person laughing"),
+        ("Captain Vega sang. The captain laughed.", "a captain laughing", "a person laughing"),
+        ("Santa Claus sang. Santa laughed.", "a santa claus laughing", "a man laughing"),
+        ("Mr. Brown sang. Mrs. Brown laughed.", "a woman laughing", "a woman laughing"),
+        ("Uncle Tom sang. A boy hugged his uncle.", "a boy hugging a man", "a boy hugging a man"),
+    ],
+)  # fmt: skip
+def test_a_name_looks_as_the_story_says_it_does(text, picture, motion):
+    plot = offline(text)[-1]
+    assert (plot.prompt.removesuffix(", storybook style"), plot.query) == (picture, motion)
+
+
+@pytest.mark.parametrize(
+    ("text", "picture"),
+    [
+        ("Anna and Mary danced.", "a woman and another woman dancing"),
+        ("Tom, Anna and Ben sang.", "a man and a woman and another man singing"),
+        ("The boy and the dog hugged each other.", "a boy and a dog hugging each other"),
+        ("The boys waved at one another.", "boys waving at each other"),
+        ("They looked at each other. He smiled.", "a man smiling"),
+        ("On the table sat a raccoon, its paws in the jam.", "a raccoon sitting on the table"),
+        ("Behind the door sat a badger, knitting.", "a badger sitting behind the door"),
+        ("Two children, Hansel and Gretel, ran.", "two children running"),
+        ("My teddy bear and I flew.", "a {teddy} and a person flying"),
+        ("My friends and I swim.", "friends and a person swimming"),
+        ("Tom and two nurses got in. They drove away.", "a man and two nurses driving away"),
+        ("Tom and Ben met a witch. The witch and her cat laughed. They flew away.", "a witch and a cat flying away"),
+        ("Tom and two nurses sang. Three wolves came. They ran away.", "three wolves running away"),
+        ("The king and two nurses sang. His mother hugged them.", "a woman hugging a king and two nurses"),
+        ("Tom and Ben found two puppies. Anna fed them.", "a woman feeding two puppies"),
+        ("He was given a sword by the king. He ran.", "a man running"),
+        ("The girl was chased by a wolf. She ran.", "a girl running"),
+        ("The ball was caught by the dog. It ran.", "a dog running"),
+        ("The people carried the king on their shoulders.", "people carrying a king on their shoulders"),
+        ("My knees shook.", "their knees shaking"),
+        ("He repaired the rabbit's roof.", "a man repairing the rabbit's roof"),
+    ],
+)  # fmt: skip
+def test_who_is_in_the_picture(text, picture):
+    assert pictures(text, TEDDY)[-1] == picture
+
+
+@pytest.mark.parametrize(
+    ("text", "picture"),
+    [
+        ("He couldn't find a rope, so he tied his scarf to a hook.", "a man tying a scarf to a hook"),
+        ("She didn't run away; instead, she sang.", "a woman singing"),
+        ("The wind howled like a hungry wolf.", "the wind howling"),
+        ("He climbed as slowly as a snail.", "a man climbing slowly"),
+        ("He ran as a boy.", "a man running as a boy"),
+        ("He simply ran.", "a man running"),
+        ("They drank tea together.", "people drinking tea together"),
+        ("They danced together in the park.", "people dancing together in the park"),
+        ('"Hello," said Tom.', "a man talking"),
+        ("She found a golden key under a mushroom.", "a woman finding a golden key under a mushroom"),
+        ("He saw a cat behind the sofa.", "a man seeing a cat behind the sofa"),
+        ("He found it sleeping in a bathtub.", "a man finding a thing sleeping in a bathtub"),
+        ("The giraffe gives it back to her.", "a giraffe giving back a thing to a woman"),
+        ("He arrived at 3 p.m. on Friday.", "a man arriving"),
+    ],
+)  # fmt: skip
+def test_what_is_in_the_picture(text, picture):
+    assert pictures(text)[-1] == picture
+
+
+@pytest.mark.parametrize(
+    ("text", "picture"),
+    [
+        ("She went back to bed.", "a woman going back to bed"),
+        ("She ran back into the house and hid.", "a woman hiding in the house"),
+        ("The girl threw a ball into the lake. A dog barked.", "a dog barking"),
+        ("The girl carried a ball into the park. A dog barked.", "a dog barking in the park"),
+        ("She made her way to the castle. She slept.", "a woman sleeping in the castle"),
+        ("A nurse pushed a man down the street. A dog barked.", "a dog barking on the street"),
+        ("The ship was pushed into the harbour. A dog barked.", "a dog barking"),
+        ("The queen sent the knight to the mountains. He slept.", "a knight sleeping in the mountains"),
+        ("The pirate was thrown into the sea. He swam.", "a pirate swimming in the sea"),
+        ("He almost fell into the lake. He sang.", "a man singing"),
+        ("He wanted to go to the zoo. His mother smiled.", "a woman smiling"),
+        ("She had never been to the beach. She sang.", "a woman singing"),
+        ("There was a pond in the park. A dog barked.", "a dog barking in the park"),
+        ("He ate cake in the garden. He sang.", "a man singing in the garden"),
+        ("They rode to the mountains. A bird sang.", "a bird singing in the mountains"),
+        ("They rode to the mountain. A bird sang.", "a bird singing on the mountain"),
+        ("It was raining. A cat slept. The next morning a dog ran.", "a dog running"),
+        ("It snowed. A cat slept. In summer a dog ran.", "a dog running"),
+        ("It was raining. A cat slept. A moment later a dog ran.", "a dog running in the rain"),
+        ("It snowed. A cat slept. Tom took a winter coat.", "a man taking a winter coat in the falling snow"),
+        ("It rains. A dog runs.", "a dog running in the rain"),
+        ("It snows in the village. A dog runs.", "a dog running in the village in the falling snow"),
+        ("The dog, tired and wet, crawled under the table.", "a dog crawling under the table"),
+    ],
+)  # fmt: skip
+def test_where_it_is_and_in_what_weather(text, picture):
+    assert pictures(text)[-1] == picture
 
 
 def test_weather_and_hour_are_told_until_they_change():
@@ -397,7 +558,15 @@ def test_another_language_needs_a_language_model(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["Rain. Neon. Silence.", "Teddy dances.", "Zo\u00eb ate sushi with Jos\u00e9 in the caf\u00e9.", "Run!"]
+    "text",
+    [
+        "Rain. Neon. Silence.",
+        "Teddy dances.",
+        "Zo\u00eb ate sushi with Jos\u00e9 in the caf\u00e9.",
+        "Run!",
+        "He'd like to sing.",
+        "Tom\u2019s flying!",
+    ],
 )
 def test_short_english_is_english(text):
     assert plots.is_english(text)
@@ -473,3 +642,11 @@ def test_who_is_under_the_stars_or_on_another_planet_has_left_the_palace(event, 
 )
 def test_the_moon_is_no_place_to_be_in_and_star_a_name_like_others(story, prompt):
     assert plots.split(story, llm="offline").plots[-1].prompt == prompt
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_longest_word_says_who_is_meant_whatever_the_order_of_the_heroes(order):
+    cast = [Character(name="bear", dir="."), Character(name="ted", dir=".", class_word="teddy bear")][::order]
+    assert plots.marked("a teddy bear meets a bear", cast) == "a {ted} meets a {bear}"
+    assert plots.marked("a {bear} meets a teddy bear, and a bear", cast) == "a {bear} meets a {ted}, and a bear"
+    assert plots.marked("Ted and the bears", cast) == "{ted} and the bears"

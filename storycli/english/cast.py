@@ -52,11 +52,19 @@ def kind_of(head: str, proper: bool) -> tuple[str, str]:
     return "thing", "it"
 
 
+def _may_be_it(thing: Thing) -> bool:
+    """Whether "it" may be somebody: an animal or a creature, but by name only one who is told to be such."""
+    noun = thing.looks.split()[-1] if thing.looks else thing.head
+    told = bool(thing.looks) and kind_of(noun, False)[0] == "thing"  # "Bolt was a car"
+    return (thing.kind == "animal" or noun in lexicon.CREATURES or told) and (bool(thing.looks) or not thing.proper)
+
+
 class Cast:
     """Every thing mentioned so far; finds what a noun phrase or a pronoun refers to."""
 
     def __init__(self) -> None:
         self.things: list[Thing] = []
+        self.together: tuple[Thing, ...] = ()  # who last acted together
 
     def noun(self, head: str, words: str, *, plural: bool, proper: bool, new: bool, modifiers: frozenset[str]) -> Thing:
         """The known thing of that name, or a new one; ``new`` (an indefinite article) always makes one."""
@@ -68,13 +76,15 @@ class Cast:
         for title in modifiers & (lexicon.MALE | lexicon.FEMALE) if proper else ():
             kind, gender = kind_of(title, False)
         thing = Thing(head, words, kind, gender, plural, proper, names={head})
+        if proper:  # Santa Claus is Santa, and Captain Vega the captain
+            thing.names |= set(words.lower().split()) - lexicon.KIN.keys()
         self.things.append(thing)
         return thing
 
     @staticmethod
     def _differs(thing: Thing, modifiers: frozenset[str]) -> bool:
         known = set(thing.words.lower().split())
-        return bool(modifiers) and bool(known - thing.names) and not modifiers & known
+        return bool(modifiers) and bool(known - {thing.head}) and not modifiers & known
 
     def mention(self, thing: Thing, sentence: float, token: float, subject: bool, aside: bool = False) -> None:
         """Note where a thing was last spoken of, and in what role."""
@@ -120,12 +130,11 @@ class Cast:
         if thing.kind == "animal" and thing.gender == "it" and wanted != "it":
             return -1.5
         if thing.gender:
-            return None if thing.kind != "animal" else -2.0
+            return -2.0 if thing.kind == "animal" or (wanted == "it" and _may_be_it(thing)) else None
         if thing.head in lexicon.INDEFINITE and thing.kind == "person" and wanted != "it":
             return -1.0
         if wanted == "it":
-            creature = thing.kind == "animal" or thing.head in lexicon.CREATURES
-            return 0.6 if creature and not thing.proper else 0.0 if thing.head in lexicon.GROUPS else None
+            return 0.6 if _may_be_it(thing) else 0.0 if thing.head in lexicon.GROUPS else None
         return 0.4 if thing.kind == "person" else -0.8
 
     def _best(self, agreement, sentence: float, subject: bool, other_than: tuple[Thing, ...]) -> Thing | None:
@@ -150,6 +159,8 @@ class Cast:
             return None
 
         found = self._best(agreement, sentence, subject, other_than)
+        if self._still_together(sentence, subject, other_than):
+            return self.together
         singles = [
             thing
             for thing in self.things
@@ -165,6 +176,15 @@ class Cast:
         if len(singles) == 2:
             return tuple(singles)
         return (found,) if found is not None else ()
+
+    def _still_together(self, sentence: float, subject: bool, other_than: tuple[Thing, ...]) -> bool:
+        """Whether "they" are those who last acted together: nobody else has acted since, nor do "them" stand nearer."""
+        if not self.together or set(self.together) & set(other_than):
+            return False
+        since = [thing for thing in self.things if thing.animate and thing not in other_than]
+        since = [thing for thing in since if thing.place > max(one.place for one in self.together)]
+        recent = sentence - max(thing.seen for thing in self.together) <= 2
+        return recent and not any(thing.subject or (thing.plural and not subject) for thing in since)
 
     def last_actor(self) -> tuple[Thing, ...]:
         """Who acted last: the subject of a sentence that names none ("Ran. Climbed a fence.")."""

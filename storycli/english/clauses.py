@@ -15,7 +15,7 @@ from storycli.english.visible import free_relative, real, visible
 UNREAL = {"if", "unless", "whether", "lest", "though", "although", "so", "that", "than", "where", "how"}
 EARLIER = {"after", "when", "once", "because", "since", "soon"}
 LATER = {"before", "until", "till"}
-JOINING = {"and", "but", "or", "then", "so", "while", "as", *EARLIER, *LATER}
+JOINING = {"and", "but", "or", "then", "so", "while", "as", "where", "that", *EARLIER, *LATER}
 MOMENTS = {"time", "moment", "minute", "instant", "second", "day"}
 
 
@@ -96,7 +96,7 @@ class Clauses:
             return None
         before = [child for child in verb.lefts if not _is_time(child)]
         for child in before:
-            if child.dep_ in ("compound", "npadvmod", "dep") and child.pos_ in ("NOUN", "PROPN"):
+            if child.dep_ in ("advmod", "compound", "npadvmod", "dep") and child.pos_ in ("NOUN", "PROPN"):
                 return child
         if any(child.dep_ == "det" for child in before):  # "and the other paddled"
             return next((child for child in before if child.dep_ == "amod"), None)

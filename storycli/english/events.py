@@ -12,9 +12,12 @@ from storycli.english.cast import Cast, Thing
 from storycli.english.clauses import JOINING, Clauses
 from storycli.english.mentions import Mention, Mentions
 from storycli.english.reading import Page
+from storycli.english.visible import real
 
-NO_PLACE_AFTER = {"of", "with", "for", "about", "like"}
-NO_MANNER = {"suddenly", "finally", "early", "only", "immediately", "really", "nearly", "daily"}
+WITH_NOUN = {"of", "with", "in", "on", "at", "under", "behind", "beside", "near", "inside"}
+NO_PLACE_AFTER = {"of", "with", "for", "about"}
+# What opens an item of a list, or a scene
+ITEM = re.compile(r"\s*([-*+\u2022\u2013]|\d\d?[.)]|(chapter|page|part|scene|shot|step) \d+ ?[.):-])(\s|$)", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,25 @@ class Waiting:
 
 def events(text: str) -> list[Event]:
     """Events of an English story; a story of nothing but states, thoughts and speech gives those."""
-    paragraphs = [" ".join(block.split()) for block in re.split(r"\n\s*\n", text) if block.strip()]
+    paragraphs = [_running(block) for block in re.split(r"\n\s*\n", text) if block.strip()]
     pages = [Page(paragraph) for paragraph in paragraphs]
     return _events(pages) or _events(pages, relaxed=True)
+
+
+def _running(block: str) -> str:
+    """The lines of a paragraph as running text: those of a list lose their marks and end with a full stop."""
+    marked, lines = ITEM.match(block) is not None, block.splitlines()
+    single = len(lines) > 1 and not re.search("[.!?]", block) and all(line.strip()[:1].isupper() for line in lines)
+    items: list[str] = []
+    for line in lines:
+        mark = ITEM.match(line) if marked else None
+        if mark or single or not items:
+            items.append(line[mark.end() :] if mark else line)
+        else:
+            items[-1] += " " + line
+    if marked or single:
+        items = [item.strip() + ("." if item.strip()[-1:].isalnum() else "") for item in items]
+    return " ".join(" ".join(items).split())
 
 
 def _events(pages: list[Page], *, relaxed: bool = False) -> list[Event]:
@@ -101,9 +120,8 @@ class _Sentence:
         extents = self.clauses.extents(verbs) if verbs else {}
         for verb in verbs:
             mention, tokens = self.mentions.actor(verb), extents[verb.i]
-            for thing in mention.things:
-                self.mentions.note(thing, verb, subject=True)
             roles = {child.dep_ for child in verb.children}
+            self._note_actors(verb, mention)
             yield Event(
                 text=self.page.text(tokens) if len(verbs) == 1 else self._told(tokens, verb, mention),
                 verb=self.clauses.lemma(verb),
@@ -113,19 +131,36 @@ class _Sentence:
                 passive=verb.lower_ if "auxpass" in roles and "agent" not in roles else "",
             )
 
+    def _note_actors(self, verb, mention: Mention) -> None:
+        """Who acts is whom the next sentence goes on with; where a passive names who did it, it is the other one."""
+        own, found = self.clauses.own_subject(verb), self.mentions.found
+        by_agent = own is not None and own.i in found and any(child.dep_ == "agent" for child in verb.children)
+        undergoing = [thing for thing in found[own.i].things if thing.animate] if by_agent else []
+        for thing in mention.things:
+            self.mentions.note(thing, own if undergoing else verb, subject=not undergoing)
+        for thing in undergoing:
+            self.mentions.note(thing, verb, subject=True)
+        if len(mention.things) > 1 and all(thing.animate for thing in mention.things):
+            self.mentions.cast.together = mention.things
+
     def wait_in(self, waiting: Waiting) -> None:
         """Leave a sentence without events to the next one that has some."""
         sent, quoted = self.clauses.sent, self.page.quoted
         waiting.text.append(self.page.text(list(sent)))
         waiting.words |= {token.lower_ for token in sent if not quoted[token.i]}
         for token in sent:
-            if token.dep_ == "prep" and not quoted[token.i]:
+            if token.dep_ == "prep" and not quoted[token.i] and self._happened(token):
                 waiting.scene += [part for part in self.preposition(token) if part.role == "place"]
+
+    def _happened(self, token) -> bool:
+        """Whether what a word belongs to is so, and not only wished for or denied ("wanted to go to the zoo")."""
+        verbs = [verb for verb in token.ancestors if verb.tag_.startswith("VB")]
+        return all(verb.tag_ != "VB" and real(self.clauses, verb) for verb in verbs)
 
     def _told(self, tokens: list, verb, mention: Mention) -> str:
         """The clause as a sentence of its own: joining words dropped, its subject put in where it has none."""
         quoted = self.page.quoted
-        while len(tokens) > 1 and not quoted[tokens[0].i] and (tokens[0].is_punct or tokens[0].lower_ in JOINING):
+        while len(tokens) > 1 and not quoted[tokens[0].i] and (tokens[0].is_punct or _joins(tokens)):
             tokens = tokens[1:]
         while (
             len(tokens) > 1
@@ -133,11 +168,12 @@ class _Sentence:
             and (tokens[-1].text in ",:;-.\u2014" or tokens[-1].dep_ == "cc")
         ):
             tokens = tokens[:-1]
-        text, own = self.page.text(tokens), self.clauses.own_subject(verb)
-        if (own is None or own.tag_ in ("WP", "WDT")) and mention.things:
+        text = re.sub("^having ", "had ", self.page.text(tokens), flags=re.IGNORECASE)
+        own, subject = self.clauses.own_subject(verb), self.clauses.subject(verb)
+        stated = subject in tokens if own is None else own.tag_ not in ("WP", "WDT")  # "he began to run"
+        if not stated and mention.things:
             if own is not None:
                 text = text.removeprefix(own.text).strip()
-            subject = self.clauses.subject(verb)
             pronoun = subject is not None and subject.tag_ == "PRP"
             text = f"{subject.text if pronoun else _named(mention)} {text}"
         text = text[:1].upper() + text[1:]
@@ -153,9 +189,11 @@ class _Sentence:
             match child.dep_:
                 case "dobj" | "dative" | "oprd" | "attr" | "npadvmod" if child.i in found:
                     yield self._object(child)
+                    for prep in self._around(child):
+                        yield from self.preposition(prep)
                 case "prep" | "dative":
                     yield from self.preposition(child)
-                case "ccomp" if child.tag_ in ("VB", "VBG"):
+                case "ccomp" if child.tag_ in ("VB", "VBG") and child.i > verb.i:
                     yield from self._seen(child)
                 case "prt" | "acomp":
                     yield Part("particle", (child.lower_,))
@@ -163,8 +201,11 @@ class _Sentence:
                     yield Part("place", ("home",))
                     yield from (Part("object", self._phrase(noun)) for noun in child.lefts if noun.i in found)
                 case "advmod" if child.i > verb.i and child.lower_ in lexicon.PARTICLES:
-                    yield Part("particle", (child.lower_,))
-                case "advmod" if child.lower_.endswith("ly") and child.lower_ not in NO_MANNER:
+                    alone = child.lower_ in ("alone", "together") and "dobj" in {other.dep_ for other in verb.children}
+                    yield Part("manner" if alone else "particle", (child.lower_,))  # "drank tea together"
+                    for prep in (word for word in child.rights if word.dep_ == "prep"):  # "back to bed"
+                        yield from self.preposition(prep)
+                case "advmod" if child.lower_.endswith("ly") and child.lower_ not in lexicon.NO_MANNER:
                     yield Part("manner", (child.lower_,))
 
     def _object(self, noun) -> Part:
@@ -175,6 +216,13 @@ class _Sentence:
             return Part("place", ("home",))
         return Part("object", self._phrase(noun))
 
+    def _around(self, noun) -> list:
+        """The prepositions after an object that tell where the deed is, too: "ate cake in the garden"."""
+        if noun.dep_ != "dobj" or self.clauses.lemma(noun.head) in lexicon.PERCEPTION:  # "saw a cat on the roof"
+            return []
+        preps = [child for child in noun.rights if child.dep_ == "prep" and child.lower_ in ("in", "on", "at")]
+        return [prep for prep in preps if any(part.role == "place" for part in self.preposition(prep))]
+
     def _seen(self, verb) -> Iterator[Part]:
         """ "Saw a fox running", "helps him build a tower": who else does what."""
         subject = self.clauses.own_subject(verb)
@@ -184,10 +232,16 @@ class _Sentence:
         for child in verb.rights:
             if child.dep_ == "dobj" and child.i in self.mentions.found:
                 words += self._phrase(child)
+            elif child.dep_ == "prep":
+                for part in self.preposition(child):
+                    words += [part.lead, *part.words]
         yield Part("object", tuple(words))
 
     def preposition(self, prep) -> Iterator[Part]:
         """What follows a preposition, as a place, a time or something else."""
+        as_much = prep.lower_ == "as" and prep.i > 1 and prep.nbor(-2).lower_ == "as"
+        if prep.lower_ == "like" or as_much:
+            return  # "as slowly as a snail": nobody sees the snail
         for noun in prep.children:
             if noun.dep_ == "prep":  # "out of the rocket"
                 yield from (replace(part, lead=f"{prep.lower_} {part.lead}") for part in self.preposition(noun))
@@ -204,8 +258,9 @@ class _Sentence:
         """A noun with what is joined to it: "a piece of cheese", "bread and jam"."""
         found = self.mentions.found
         words: list[str | Mention] = [found[noun.i]]
+        around = self._around(noun)
         for child in noun.rights:
-            if child.dep_ == "prep" and child.lower_ in ("of", "with", "in", "on"):
+            if child.dep_ == "prep" and child.lower_ in WITH_NOUN and child not in around:
                 for inner in child.children:
                     if inner.dep_ == "pobj" and inner.i in found:
                         if noun.lower_ == "one":  # "one of the foxes"
@@ -216,6 +271,18 @@ class _Sentence:
             elif child.dep_ == "conj" and child.i in found:
                 words += ["and", *self._phrase(child)]
         return tuple(words)
+
+
+def _joins(tokens: list) -> bool:
+    """Whether the first word joins its clause to another: "where a wolf slept", "just as she left"; not "that wolf"."""
+    word, clause = tokens[0], tokens[0].head
+    if word.lower_ == "just":
+        return tokens[1].lower_ in JOINING - {"then"}
+    if word.lower_ == "that" and clause.dep_ == "conj":  # "and that wolf slept"
+        return False
+    if clause.dep_ == "advcl" and clause.head in tokens:
+        return False  # both are here: "while he rode, he was surprised by a dragon"
+    return word.lower_ in JOINING and word.dep_ not in ("det", "nsubj", "nsubjpass", "dobj")
 
 
 def _named(mention: Mention) -> str:

@@ -1,6 +1,5 @@
 """Whom the words of a sentence mean: its nouns and pronouns, each with the things of the story that it stands for."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from storycli.english import lexicon
@@ -11,6 +10,7 @@ from storycli.english.dictionary import is_plural
 PRONOUNS = {*SINGULAR, *PLURAL, *SPEAKER, "it", "itself"}
 SPAN = 100_000  # more tokens than a sentence has: places in the story grow with its sentences
 INSIDE = ("compound", "nmod", "nummod", "quantmod", "amod")
+EACH_OTHER = {("each", "other"), ("another", "one")}  # the second is what the first hangs on
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,17 @@ class Mentions:
             return Mention(self.cast.last_actor())
         counted = subject if subject.lower_ == "one" else self._counted(subject)
         joined = [
+            *self._read_apart(verb, subject),
             self.found.get(counted.i, self.found[subject.i]),
             *(self.found[t.i] for t in _joined(subject) if t.i in self.found),
         ]
         return Mention(tuple(dict.fromkeys(t for mention in joined for t in mention.things)), joined[0].article)
+
+    def _read_apart(self, verb, subject) -> list[Mention]:
+        """Whoever stands before "and" but was read as no part of the subject: "my bear and I flew"."""
+        first, before = verb.head, self.page.doc[subject.left_edge.i - 1]
+        apart = verb.dep_ == "conj" and first.i in self.found and before.dep_ == "cc" and before.head == first
+        return [self.found[first.i]] if apart and all(thing.animate for thing in self.found[first.i].things) else []
 
     def note(self, thing: Thing, token, *, subject: bool, aside: bool = False) -> None:
         """Remember that ``thing`` was spoken of here."""
@@ -76,6 +83,8 @@ class Mentions:
     def _of(self, token) -> Mention | None:
         if token.pos_ == "PRON" and token.lower_ in PRONOUNS:
             return self._pronoun(token)
+        if any((child.lower_, token.lower_) in EACH_OTHER for child in token.children):
+            return Mention((Thing("each other", "each other"),))  # nobody new
         stands = token.dep_ in ("nsubj", "dobj", "pobj", "nsubjpass", "conj")
         if token.lower_ in lexicon.INDEFINITE and (stands or self.clauses.own_subject(token.head) == token):
             return self._indefinite(token)
@@ -102,19 +111,23 @@ class Mentions:
     # Nouns
 
     def _noun(self, token) -> Mention:
-        article = next((c.lower_ for c in token.lefts if c.tag_ in ("DT", "PRP$")), "")
+        owner = next((child for child in token.lefts if child.dep_ == "poss" and child.tag_ != "PRP$"), token)
+        article = next((c.lower_ for c in (*owner.lefts, *token.lefts) if c.tag_ in ("DT", "PRP$")), "")
         inside = [child for child in token.lefts if child.dep_ in (*INSIDE, "poss") and child.tag_ != "PRP$"]
         inner = [t for child in inside for t in child.subtree if t.tag_ not in ("DT", "PRP$") and not t.is_punct]
         name = self.page.surface[token.i]
         words = " ".join([*(self.page.surface[t.i] for t in inner), name]).replace(" 's", "'s")
-        proper = token.tag_.startswith("NNP") and name[:1].isupper() and not article
+        name_like = token.tag_.startswith("NNP") or self._is_known(token.lower_)  # "Ines" is no plural
+        proper = name_like and name[:1].isupper() and not article
         proper = proper and not self._alone(token) and not self._plain_plural(token)
         head = name.lower() if proper else self.page.nouns.get(token.i) or token.lemma_.lower()
         if token.dep_ == "appos" and token.head.i in self.found:
-            return self._apposition(token, head, words)
+            return self._called(self.found[token.head.i], head, words)
+        if article in ("a", "an") and (who := self._said_to_be(token)) is not None:
+            return self._called(who, head, words)
         if self._plain_plural(token):
             head = head.removesuffix("s")
-        plural = token.tag_ == "NNS" or self._plain_plural(token) or (token.tag_ == "NNPS" and bool(article))
+        plural = self._plain_plural(token) or (token.tag_ in ("NNS", "NNPS") and not proper)
         if head in lexicon.TIME and token.dep_ not in ("nsubj", "dobj"):
             return Mention((Thing(head, words, plural=plural),), article)
         thing = self.cast.noun(
@@ -138,12 +151,23 @@ class Mentions:
     def _plain_plural(self, token) -> bool:
         """ "Sparks flew": a common noun with the capital of its sentence."""
         word = token.lower_
-        known = any(thing.proper and word in thing.names for thing in self.cast.things)
-        return token.i == token.sent.start and token.tag_[:3] == "NNP" and is_plural(word) and not known
+        return token.i == token.sent.start and token.tag_[:3] == "NNP" and is_plural(word) and not self._is_known(word)
 
-    def _apposition(self, token, head: str, words: str) -> Mention:
+    def _is_known(self, name: str) -> bool:
+        """Whether somebody of the story goes by a name."""
+        return any(thing.proper and name in thing.names for thing in self.cast.things)
+
+    def _said_to_be(self, noun) -> Mention | None:
+        """Whom a sentence tells the kind of ("Max is a little boy"), if it is somebody known by name."""
+        be = noun.head
+        if noun.dep_ != "attr" or be.lemma_ != "be" or any(child.dep_ == "neg" for child in be.children):
+            return None
+        subjects = (self.found[child.i] for child in be.lefts if child.dep_ == "nsubj" and child.i in self.found)
+        return next((who for who in subjects if len(who.things) == 1 and who.things[0].proper), None)
+
+    @staticmethod
+    def _called(mention: Mention, head: str, words: str) -> Mention:
         """ "Finn, a shepherd boy": another name for the same thing."""
-        mention = self.found[token.head.i]
         thing = mention.things[0]
         thing.names.add(head)
         thing.looks = thing.looks or words.lower()
@@ -166,7 +190,7 @@ class Mentions:
         given = self.found.get(name.i)
         if given is not None and given.things[0] in self.cast.things and given.things[0].proper:
             self.cast.things.remove(given.things[0])
-        thing.names.add(name.lower_)
+        thing.names.add(self.page.surface[name.i].lower())
 
     # Pronouns
 
@@ -235,8 +259,11 @@ def _has_article(token) -> bool:
     return token.tag_[0] == "N" or any(child.tag_ in ("DT", "PRP$") for child in token.lefts)
 
 
-def _joined(noun) -> Iterator:
-    for child in noun.children:
-        if child.dep_ == "conj" and child.pos_ in ("NOUN", "PROPN", "PRON"):
-            yield child
-            yield from _joined(child)
+def _joined(noun) -> list:
+    """The nouns that "and" joins to one; a comma alone joins none ("on the table sat a cat, its paws in the jam")."""
+    nouns = [noun]
+    for one in nouns:
+        nouns += [c for c in one.children if c.dep_ == "conj" and c.pos_ in ("NOUN", "PROPN", "PRON")]
+    joined = nouns[1:] if any(child.dep_ == "cc" for one in nouns for child in one.children) else []
+    names = noun.tag_ == "NNS" and all(one.tag_ == "NNP" for one in joined)
+    return [] if joined and names and noun.nbor().text == "," else joined  # "two children, Hansel and Gretel"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from spacy.tokens import Token
 
 FINITE = ("VBD", "VBZ", "VBP")
-WALKED, EATING, NOUN = "walked", "eating", "man"  # what they are parsed as
+WALKED, EATING, NOUN, NAME = "walked", "eating", "man", "Anna"  # what they are parsed as
 AROUND = lexicon.PARTICLES | {"at", "to", "into", "from", "towards", "onto", "closer"}
 
 
@@ -35,6 +35,8 @@ def misread(sent) -> "Iterator[tuple[Token, str]]":
             yield token, WALKED
         elif _surely_noun(token):
             yield token, NOUN
+        elif _surely_name(token):
+            yield token, NAME
 
 
 def _main_verb(token) -> bool:
@@ -78,10 +80,19 @@ def _goes_on(token) -> bool:
 
 
 def _surely_noun(token) -> bool:
-    """A person or an animal that stands after its article: "the innkeeper opened it"."""
+    """What "her" owns ("grabs her sled"), or a person or an animal after its article ("the innkeeper opened it")."""
+    before = token.nbor(-1) if token.i > token.sent.start else token
+    if before.lower_ == "her" and before.dep_ == "nsubj" and before.head == token and token.tag_ in FINITE:
+        return True
     if token.pos_ in ("NOUN", "PROPN", "ADJ") or token.lower_ not in lexicon.PERSON | lexicon.ANIMAL:
         return False
-    return token.i > token.sent.start and token.nbor(-1).tag_ in ("DT", "PRP$")
+    return before.tag_ in ("DT", "PRP$")
+
+
+def _surely_name(token) -> bool:
+    """A first name that was read as an adverb: "Lily gets into a washtub"."""
+    known = token.lower_ in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES
+    return known and token.text[:1].isupper() and not token.tag_.startswith("NN")
 
 
 def _surely_past(token, finite: bool) -> bool:

@@ -1,5 +1,6 @@
 """What prompts and queries call the things of a story: heroes by their marks, people by their looks."""
 
+import re
 from collections.abc import Sequence
 
 from storycli.english import lexicon
@@ -21,7 +22,13 @@ class Heroes:
 
     def all_of(self, mention: Mention) -> str:
         """Every thing of a mention, joined by "and"."""
-        return " and ".join(dict.fromkeys(self.one(thing, mention.article) for thing in mention.things)) or "someone"
+        names: list[str] = []
+        for thing in mention.things:
+            name = self.one(thing, mention.article)
+            if name in names and "{" not in name:
+                name = re.sub("^an? ", "another ", name)  # Anna and Mary are two
+            names.append(name)
+        return " and ".join(dict.fromkeys(names)) or "someone"
 
     def one(self, thing: Thing, article: str) -> str:
         """One thing with its article."""
@@ -48,11 +55,9 @@ class Heroes:
             return f"two {'people' if words == 'person' else words}" if thing.head == "both" else with_article(words)
         if article == "the" and not thing.animate:
             return f"the {words}"
-        if thing.plural or words.split()[-1] in lexicon.MASS:
-            return words
         if article in ("his", "her", "its", "their", "my", "our", "your") and thing.head in lexicon.BODY:
-            return f"{'its' if article not in ('his', 'her', 'their') else article} {words}"
-        if article == "" and not thing.animate:
+            return f"{'their' if article in ('my', 'our', 'your') else article} {words}"
+        if thing.plural or words.split()[-1] in lexicon.MASS or (article == "" and not thing.animate):
             return words
         return with_article(words)
 
@@ -65,6 +70,10 @@ class Movers(Heroes):
         if hero is not None:
             return self._anybody(hero, thing)
         noun = thing.words if thing.head in lexicon.INDEFINITE else thing.head
+        if thing.proper and thing.looks:
+            noun = thing.looks.split()[-1]
+            if kind_of(noun, False)[0] == "thing":  # "Bolt was a car"
+                return with_article(noun)
         if thing.kind == "person" and thing.words not in OWN_WORDS and noun not in OWN_WORDS:
             if thing.plural or thing.head in lexicon.GROUPS or thing.head == "we":
                 return "people"
@@ -97,8 +106,8 @@ def hero_of(thing: Thing, characters: Sequence[Character]) -> Character | None:
         kind = (character.class_word or "").lower().split()
         if not kind or thing.plural or not {kind[-1], " ".join(kind)} & (thing.names | {thing.words}):
             continue
-        nouns = set(thing.words.lower().split()[:-1]) & (lexicon.ANIMAL | lexicon.PERSON | {"polar", "toy"})
-        if nouns <= set(kind):
+        adjectives = set((thing.looks or thing.words).lower().split()[:-1])
+        if adjectives & (lexicon.ANIMAL | lexicon.PERSON | {"polar", "toy"}) <= set(kind):
             return character
     return None
 

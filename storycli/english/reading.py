@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from storycli.english.dictionary import index, parser, past_lemma, verb_lemma
-from storycli.english.misread import FINITE, NOUN, misread
+from storycli.english.misread import FINITE, NAME, NOUN, misread
 
 QUOTE = re.compile(r"\"[^\"\n]+\"|\u201c[^\u201d\n]+\u201d|(?<!\w)[\u2018'](?=\w)[^\n\"]*?[.,!?][\u2019'](?!\w)")
 READINGS = 3  # a word that is put right can show that another was wrong
@@ -67,8 +67,10 @@ class Page:
                 return
             for token, stand_in in found:
                 words[token.i] = stand_in
-                kept = self.nouns if stand_in == NOUN else self.lemmas
-                kept[token.i] = token.lower_ if stand_in == NOUN else verb_lemma(token.lower_)
+                if stand_in == NOUN:
+                    self.nouns[token.i] = token.lower_
+                elif stand_in != NAME:
+                    self.lemmas[token.i] = verb_lemma(token.lower_)
             self.doc = self._parsed(words, spaces)
 
     def is_verb(self, token) -> bool:

@@ -57,14 +57,25 @@ def real(clauses, verb) -> bool:
         around += list(verb.head.children)  # "did not stop or look"
     if any(c.dep_ == "neg" or (c.i < verb.i and c.lower_ in ("never", "nearly", "almost")) for c in around):
         return False
-    if any(c.dep_ == "aux" and c.tag_ == "MD" for c in around):
+    if any(c.dep_ == "aux" and c.tag_ == "MD" and not _is_had(c, verb) for c in around):
         return False
-    if any(c.dep_ == "dobj" and c.lower_ in lexicon.NEVER and not list(c.rights) for c in verb.rights):
-        return False  # "caught nothing"
+    if any(c.dep_ == "dobj" and _is_none(c) for c in verb.rights):
+        return False
     subject = clauses.subject(verb)
     if subject is None:
         return True
     return subject.lower_ not in lexicon.NEVER and not any(c.lower_ in ("no", "not") for c in subject.subtree)
+
+
+def _is_none(noun) -> bool:
+    """ "Caught nothing", "found no presents"."""
+    nobody = noun.lower_ in lexicon.NEVER and not list(noun.rights)
+    return nobody or any(child.lower_ == "no" and child.dep_ == "det" for child in noun.lefts)
+
+
+def _is_had(aux, verb) -> bool:
+    """ "She'd hung it on the line", which is no "would"."""
+    return aux.lower_ in ("'d", "\u2019d") and verb.tag_ in ("VBN", "VBD")
 
 
 def _reports(clauses, verb) -> bool:

@@ -51,6 +51,9 @@ class Scene:
         for part in event.scene:
             if part.role == "place" and (part.lead in PLACED or part.lead in ARRIVING):
                 self._move(part)
+        times = {part.words[0] for part in event.parts if part.role == "time"}
+        if times & lexicon.SEASONS or (event.words & lexicon.LATER and event.words & lexicon.DAYS):
+            self.weather = ""
         for hour, words in lexicon.HOURS.items():
             if words & event.words:
                 self.hour = hour
@@ -63,6 +66,8 @@ class Scene:
         if event.verb in LEAVING and any(part.role == "object" and _place_of(part) for part in event.parts):
             self.place = None
         for part in self.here:
+            if part.lead in ("into", "onto", "to") and _moves_a_thing(event):
+                continue
             if part.role == "object" or part.lead in PLACED or part.lead in ARRIVING or part.lead == "":
                 self._move(part)
             elif part.lead in ("out of", "from"):
@@ -80,11 +85,19 @@ class Scene:
         lead = ARRIVING.get(part.lead, part.lead or "in")
         if noun.head in lexicon.AT and part.lead == "to":
             lead = "at"
-        elif noun.head in lexicon.ON and part.lead not in PLACED:
+        elif noun.head in lexicon.ON and not noun.plural and part.lead not in PLACED:
             lead = "on"
         self.place = Part("place", part.words, lead)
         if noun.head in lexicon.INDOORS:
             self.weather = ""
+
+
+def _moves_a_thing(event: Event) -> bool:
+    """ "Threw a ball into the lake": who did it has not come there."""
+    objects = [part.words[0] for part in event.parts if part.role == "object" and not _place_of(part)]
+    moved = [thing for first in objects if isinstance(first, Mention) for thing in first.things]
+    moved = event.actors if event.passive else moved
+    return event.verb not in lexicon.CARRYING and any(not thing.animate and thing.head != "way" for thing in moved)
 
 
 def _place_of(part: Part) -> Thing | None:
@@ -135,6 +148,8 @@ def _doing(event: Event) -> str:
     if event.verb == "be" and not event.passive and any(part.role == "place" for part in event.parts):
         return ""  # "a wolf in the woods"
     particles = [part.words[0] for part in event.parts if part.role == "particle"]
+    if event.verb == "say" and not any(part.role in ("object", "particle") for part in event.parts):
+        return lexicon.MOTIONS["say"]
     spoken = event.verb == "cry" and re.search('["\u201c\u2018]', event.text)  # '"Fire!" he cried'
     verb = f"being {event.passive}" if event.passive else "shouting" if spoken else gerund(event.verb)
     return " ".join([verb, *(word for word in particles if isinstance(word, str))])
