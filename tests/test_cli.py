@@ -24,7 +24,8 @@ from storycli.media import video
 from storycli.story import Character
 
 FILMS = ("render", "plan", "again", "demo")
-TRAINING = ("train-character", "train-base", "train-structure", "train-depth", "train-decoder")
+TOOLS = ("train-autoencoder", "train-decoder", "train-depth", "train-retrieval")
+TRAINING = ("train-character", "train-base", "train-structure", *TOOLS)
 EVALUATIONS = ("evaluate", "evaluate-characters", "evaluate-retrieval", "evaluate-training")
 COMMANDS = (*FILMS, "index", "search", *TRAINING, *EVALUATIONS, "doctor", "models")
 HEAVY = ["torch", "pydantic", "cv2", "lancedb", "transformers", "numpy", "av", "spacy"]

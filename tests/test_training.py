@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -216,3 +217,17 @@ def test_text_alone_is_trained_without_structure(data):
     config = replace(CONFIG, stage="base")
     denoising_loss(denoiser, batch, cosine(), EMPTY, config, torch.Generator(), "cpu").backward()
     assert all(p.grad is None for p in denoiser.structure.parameters())
+
+
+@pytest.mark.parametrize(
+    ("command", "little", "made"),
+    [
+        ("train-autoencoder", ("--crops", "12"), "autoencoder.safetensors"),
+        ("train-retrieval", ("--clips", "32", "--samples", "32"), "retrieval.safetensors"),
+    ],
+)
+def test_the_tools_of_the_built_in_model_are_trained_by_a_command_each(run, assets, tmp_path, command, little, made):
+    done = run(command, "-o", "new/tools", "--assets", assets, *little)
+    assert done.code == 0, done.err
+    assert Path(done.out.strip()) == Path("new/tools") / made
+    assert [path.name for path in (tmp_path / "new/tools").iterdir()] == [made]

@@ -398,3 +398,11 @@ def test_matrices_can_be_multiplied_after_a_video_was_read(tmp_path):
 )
 def test_the_middle_of_a_part(part, fps, seconds, middle):
     assert video.middle(*part, fps, seconds) == middle
+
+
+def test_of_a_video_its_middle_can_be_read(tmp_path):
+    ramp = np.repeat(np.arange(48, dtype=np.uint8)[:, None, None, None] * 5, 3, -1) * np.ones((1, 32, 32, 1), np.uint8)
+    video.write(tmp_path / "ramp.mp4", ramp, 24)
+    frames = video.read_middle(tmp_path / "ramp.mp4", 4, 8, (32, 32))
+    shown = np.round(frames.mean((1, 2, 3)) / 5)
+    np.testing.assert_allclose(shown, [18, 21, 24, 27], atol=1)  # half a second about the middle

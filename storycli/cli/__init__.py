@@ -30,10 +30,20 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 MENDABLE = FULL | {
     errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
 }  # fmt: skip
+KEEP = {  # what they have done when they are stopped
+    "render", "again", "demo", "index", "train-character", "train-base", "train-structure",
+    "train-autoencoder", "train-decoder", "train-depth", "train-retrieval", "evaluate", "evaluate-characters",
+    "evaluate-retrieval", "evaluate-training", "models pull",
+}  # fmt: skip
+ONLY_TELL = {"--dry-run", "--plan", "--status"}  # what they would do, or have done
 
 
 class StoryGroup(TyperGroup):
     """Tells what a person can mend in one message with its exit code; bugs keep their traceback."""
+
+    def resolve_command(self, ctx, args):
+        ctx.meta["words"] = args
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx):
         # a polite kill ends as Ctrl-C does
@@ -44,13 +54,14 @@ class StoryGroup(TyperGroup):
             screen.fail(error.message, error.hint)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            screen.fail("interrupted", "the work so far is kept: the same command goes on from here")
+            kept = _keeps(ctx.meta.get("words", []))
+            screen.fail("interrupted", "the work so far is kept: the same command goes on from here" if kept else "")
             raise typer.Exit(130) from error
         except BrokenPipeError as error:  # the reader of our output left early, as `head` does
             sys.stdout = None
             raise typer.Exit(0) from error
         except Exception as error:
-            if not (refused := _refused_by_disk(error)):
+            if not (refused := _refused_by_disk(error) or _refused_by_gpu(error)):
                 raise
             screen.fail(*refused)
             raise typer.Exit(1) from error
@@ -65,6 +76,20 @@ def _refused_by_disk(error: Exception) -> tuple[str, str] | None:
         return what, FREE_SOME if error.errno in FULL else "choose another file or folder"
     full = os.strerror(errno.ENOSPC)  # Lance and safetensors raise errors of their own, with the system's words in them
     return (f"the disk: {full}", FREE_SOME) if full in str(error) else None
+
+
+def _refused_by_gpu(error: Exception) -> tuple[str, str] | None:
+    """The same of a GPU whose memory is full; where torch was never imported, that is not it."""
+    torch = sys.modules.get("torch")
+    if torch and isinstance(error, torch.OutOfMemoryError):
+        return "the memory of the GPU is full", "try --frames 8, a smaller --size, or --model storybook"
+    return None
+
+
+def _keeps(words: list[str]) -> bool:
+    """Whether what was done is kept of a command, given as its words, that is stopped."""
+    name = " ".join(words[: 2 if words[:1] == ["models"] else 1])
+    return name in KEEP and not ONLY_TELL & {word.partition("=")[0] for word in words}
 
 
 app = typer.Typer(
@@ -105,8 +130,10 @@ PANELS = {
         training.train_character,
         training.train_base,
         training.train_structure,
-        training.train_depth,
+        training.train_autoencoder,
         training.train_decoder,
+        training.train_depth,
+        training.train_retrieval,
     ),
     "Care": (
         evaluate.evaluate,

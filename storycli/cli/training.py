@@ -1,5 +1,5 @@
 """``train-character``, ``train-base``, ``train-structure``: the paper's training, its last stage first; then its tools:
-``train-depth``, ``train-decoder``.
+``train-autoencoder``, ``train-decoder``, ``train-depth``, ``train-retrieval``.
 """
 
 import re
@@ -84,19 +84,19 @@ def train_character(
     wishes = {"method": method, "seed": seed, "patience": patience}
     wishes |= {name: value for name, value in (("steps", steps), ("frames", frames)) if value}
     training = methods.config_for(chosen.name, **wishes)
-    how = {"device": settings.device}
-    index = config.library_folder(settings.index)
+    how = {"device": settings.device, "index": config.library_folder(settings.index)}
     with screen.progress() as report:
         tell = partial(report, "train-character", "")
         watch = proving.previews(hero, chosen, preview, **how) if preview else None
         with alone(hero.dir / learn.LOCK, hero.dir):
-            path = learn.train(hero, chosen.name, index=index, config=training, progress=tell, watch=watch, **how)
+            path = learn.train(hero, chosen.name, config=training, progress=tell, watch=watch, **how)
         tell = partial(report, "proof", "")
         found = proving.prove(hero, path, chosen, progress=tell, **how) if proof else None
     told = {"character": str(path), "name": hero.name} | (asdict(found) if found else {})
     lines = (
         f"{name + ':':16}{value:.3f}" if isinstance(value, float) else f"{name + ':':16}{value}"
         for name, value in told.items()
+        if value is not None  # where nobody sees it
     )
     answer(told if json else "\n".join(lines))
     if found:
@@ -146,6 +146,69 @@ def train_structure(further: Further = False, *, training) -> None:
     it was. Without VIDEOS it learns from scenes of the storybook world.
     """
     _train("structure", 0, further, **training)
+
+
+def train_autoencoder(
+    output: Output = Path("training"),
+    crops: Annotated[int | None, Option(min=1, metavar="N", help="Parts of pictures to see.")] = None,
+    seed: Seed = 0,
+    tier: Tier = "core",
+    assets: Assets = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train an autoencoder of the built-in size from nothing, on the CPU.
+
+    It makes other latents: what was trained on those of the built-in one, U-Net and characters, does not fit it. A run
+    that was stopped goes on where it was.
+    """
+    from storycli.training import autoencoder
+    from storycli.world.generator import assets_in
+
+    path = output / "autoencoder.safetensors"
+    with screen.progress() as report:
+        autoencoder.train(
+            assets_in(output, assets),
+            path,
+            settings=_wished(autoencoder.SETTINGS, samples=crops, seed=seed),
+            tier=tier,
+            progress=lambda n, of, _: report("autoencoder", "", n, of),
+        )
+    answer(str(path))
+
+
+def train_retrieval(
+    output: Output = Path("training"),
+    clips: Annotated[int | None, Option(min=32, metavar="N", help="Clips of the world to draw.")] = None,
+    samples: Annotated[int | None, Option(min=32, metavar="N", help="Pairs of a clip and a caption to see.")] = None,
+    seed: Seed = 0,
+    assets: Assets = None,
+    further: Further = False,
+    device: Device = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the network that finds clips, on captioned clips of the storybook world.
+
+    `storycli index --encoder FILE` makes a library with it. A run that was stopped goes on where it was.
+    """
+    from storycli.library.encoder import BUILT_IN
+    from storycli.training import retrieval
+    from storycli.world.generator import assets_in
+
+    where = _place(device)
+    path = output / "retrieval.safetensors"
+    with screen.progress() as report:
+        retrieval.train(
+            assets_in(output, assets),
+            path,
+            settings=_wished(retrieval.SETTINGS, samples=samples, seed=seed),
+            further=BUILT_IN if further else None,
+            device=where,
+            progress=lambda n, of, _: report("retrieval", "", n, of),
+            **({"clips": clips} if clips else {}),
+        )
+    answer(str(path))
 
 
 def train_depth(

@@ -59,7 +59,7 @@ class Scenes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """Videos with captions."""
+    """Videos with captions, of which the middle counts."""
 
     told: tuple[tuple[Path, str], ...]
     frames: int
@@ -71,7 +71,7 @@ class Files:
 
     def identity(self, chosen: range) -> list:
         content = [[digest.file(path), caption] for path, caption in self.told[chosen.start : chosen.stop]]
-        return ["files", content, self.frames, self.fps, list(self.size)]
+        return ["the middle of files", content, self.frames, self.fps, list(self.size)]
 
     def read(self, chosen: range) -> list[Sample]:
         return [self._sample(path, caption) for path, caption in self.told[chosen.start : chosen.stop]]
@@ -84,7 +84,7 @@ class Files:
         return tuple(caption for _, caption in self.told)
 
     def _sample(self, path: Path, caption: str) -> Sample:
-        frames = video.read(path, num_frames=self.frames, fps=self.fps, size=self.size)
+        frames = video.read_middle(path, self.frames, self.fps, self.size)
         nothing = np.zeros(frames.shape[:3], np.uint8)
         return Sample(caption, frames, nothing, nothing.astype(bool))
 

@@ -65,6 +65,13 @@ def middle(start: int, end: int, fps: float, seconds: float) -> tuple[int, int]:
     return first, first + frames
 
 
+def read_middle(path: Path | str, num_frames: int, fps: float, size: tuple[int, int]) -> np.ndarray:
+    """``num_frames`` frames at ``fps`` from the middle of a video, as ``read`` gives them."""
+    info = probe(path)
+    start, end = middle(0, info.num_frames, info.fps, num_frames / fps)
+    return read(path, start=start, end=end, num_frames=num_frames, fps=fps, size=size)
+
+
 def read(
     path: Path | str,
     *,

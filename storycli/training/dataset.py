@@ -199,9 +199,7 @@ def video_samples(
 
     estimator = DepthEstimator(model)
     for path, caption in sources:
-        info = video.probe(path)
-        start, end = video.middle(0, info.num_frames, info.fps, num_frames / fps)
-        frames = video.read(path, start=start, end=end, num_frames=num_frames, fps=fps, size=(size, size))
+        frames = video.read_middle(path, num_frames, fps, (size, size))
         depth = np.uint8(np.round(estimator.estimate(frames) * 255))
         yield Sample(caption, frames, depth, np.zeros(frames.shape[:3], dtype=bool))
 

@@ -194,6 +194,7 @@ def save(path: Path, settings: Mapping, seen: int, network: nn.Module, average: 
         "average": average.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     torch.save(state, partial)
     os.replace(partial, path)
