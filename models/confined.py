@@ -8,7 +8,7 @@ that has it, and reads that character's own prompt. Where two meet, both have a 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -26,16 +26,20 @@ BORDER = 0.7  # cells; how softly two regions meet
 
 @dataclass(slots=True)
 class Regions:
-    """Who has which place, and what each reads at the diffusion time ``now``, which is set before every step.
+    """Who has which place, and what each reads at a diffusion time, which ``turn_to`` sets before every step.
 
     shares (r, f, h, w) sum to 1 over the r characters; contexts (r, b, l, d) by diffusion time; masks (r, b, l) of what
-    are words in them, or None.
+    are words in them, or None. A compiled network reads the tensor ``context`` alone: a time to look it up by would be
+    a number in its graph, which would be compiled again for every step.
     """
 
     shares: Tensor
     contexts: Mapping[int, Tensor]
     masks: Tensor | None
-    now: int
+    context: Tensor = field(init=False)
+
+    def turn_to(self, now: int) -> None:
+        self.context = self.contexts[now]
 
     def on(self, x: Tensor) -> Tensor:
         """The shares (r, n, 1, h, w) of maps x (n, c, h, w): the frames of b clips."""
@@ -44,7 +48,7 @@ class Regions:
 
     def over(self, x: Tensor) -> Tensor:
         """The shares (r, n, tokens, 1) of tokens x (n, tokens, c): places of b clips, together or frame by frame."""
-        b, (r, f, h, w), (n, tokens, _) = self.contexts[self.now].shape[1], self.shares.shape, x.shape
+        b, (r, f, h, w), (n, tokens, _) = self.context.shape[1], self.shares.shape, x.shape
         coarser = math.isqrt(b * f * h * w // (n * tokens))
         shares = F.avg_pool2d(self.shares, coarser)
         return shares[:, None].expand(-1, b, -1, -1, -1).reshape(r, n, tokens, 1)
@@ -64,7 +68,7 @@ class ConfinedAttention(nn.Module):
         q = self.mixed("to_q", x, shares)
         read = []
         for r in range(len(shares)):
-            k, v = (self.projected(name, self.regions.contexts[self.regions.now][r], r) for name in ("to_k", "to_v"))
+            k, v = (self.projected(name, self.regions.context[r], r) for name in ("to_k", "to_v"))
             words = None if self.regions.masks is None else self.regions.masks[r][:, None, None]
             read.append(attend(q, k, v, words))
         return self.attention.to_out(blend(read, shares))

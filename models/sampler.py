@@ -69,16 +69,15 @@ def ddim(
     eta: float = 0.0,
     *,
     times: Sequence[int] | None = None,
-    generator: torch.Generator | None = None,
-    noise: Sequence[Tensor] | None = None,
+    fresh: Callable[[], Tensor] | None = None,
 ) -> Iterator[Step]:
     """DDIM (Song et al. 2021, eq. 12), deterministic at eta 0 and ancestral at eta 1.
 
     x_T (b, ...) is standard normal, alpha_bar (steps,). As in the reference the times are those of
     ``ddim_times`` and the last step ends at alpha_bar[0], not at 1. Other falling ``times`` may begin in the middle,
     from a state of that time: a sample that noise has half undone is drawn again (SDEdit, Meng et al. 2022). With eta
-    above 0 the noise of step i is ``noise[i]`` (b, ...) or, when not given, drawn from ``generator``. Raises
-    ValueError for a number of steps that the schedule cannot hold.
+    above 0 ``fresh()`` gives the noise (b, ...) that every step adds, the last one too. Raises ValueError for a number
+    of steps that the schedule cannot hold.
     """
     times = times or ddim_times(num_steps, len(alpha_bar))
     signal = alpha_bar.double().tolist()
@@ -90,8 +89,7 @@ def ddim(
         x0 = (x - (1 - a) ** 0.5 * eps) / a**0.5
         x = a_prev**0.5 * x0 + (1 - a_prev - sigma**2) ** 0.5 * eps
         if sigma > 0:
-            z = noise[i] if noise is not None else torch.randn(x.shape, generator=generator, dtype=x.dtype)
-            x = x + sigma * z.to(x.device)
+            x = x + sigma * fresh()
         yield i, x, x0
 
 

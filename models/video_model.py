@@ -27,6 +27,7 @@ class VideoModel:
     predicts: str = "eps"  # what the U-Net gives: eps, or v
     shared_noise: float = 0.0  # share of the noise variance that the frames of a clip have in common
     steady: float = 0.0  # change of depth below which a place counts as standing still; 0 lets every frame be its own
+    exact: bool = False  # whether rounding shows: what is beside the U-Net stays in fp32 (``precision.drawn_in``)
     carries: bool = False  # whether a figure is drawn once in a clip and carried along its guide's motion
     upscaler: nn.Module | None = None  # from decoded pixels to the film's size
 

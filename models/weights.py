@@ -150,7 +150,7 @@ def load_lvdm(base: Path | str, adapter: Path | str | None = None, tokenizer: Pa
         fill(loaded["text"].model, parts["text"], base)
     for network in filter(None, loaded.values()):
         network.requires_grad_(False)
-    return VideoModel(alpha_bar=scaled_linear(), **loaded)
+    return VideoModel(alpha_bar=scaled_linear(), exact=True, **loaded)
 
 
 def load_frozen_in_time(path: Path | str, num_frames: int | None = None, temporal: str = "zeros") -> "FrozenInTime":

@@ -30,6 +30,8 @@ class WeightFile:
     gigabytes: float = 0
     sha256: str = ""  # the beginning of it where the publisher gives no more; empty where none
     optional: bool = False  # not needed to render
+    holds: tuple[str, ...] = ()  # tensors by which it is known, whatever stands before their names
+    namesake: str = ""  # what else people have under its name
 
     @property
     def url(self) -> str:
@@ -38,9 +40,9 @@ class WeightFile:
         return f"{hub.rstrip('/')}/{self.repo}/resolve/main/{self.remote}" if self.repo else self.remote
 
     @property
-    def known_names(self) -> set[str]:
-        """Names under which people have it."""
-        return {self.name, Path(self.remote).name}
+    def known_names(self) -> tuple[str, ...]:
+        """Names under which people have it, the published one first: another file may have the other."""
+        return tuple(dict.fromkeys((Path(self.remote).name, self.name)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,16 +92,24 @@ class Model(Weights):
     upscale: int  # how much larger the film is than what is sampled
     sampler: str
     steps: int  # of its sampler
+    eta: float = 0  # of ddim: the share of fresh noise in every step
     guidance: float
     tau: float
     memory: float  # GiB while rendering
     seconds: float  # for one such clip: on two cores, or on a GPU for a model that needs one
+    training_seconds: float  # for a character that has only pictures, in the same place
+    judge: str  # which of its files sees how good its clips are
+    style: str = ""  # what its prompts end with
     needs_gpu: bool = False
 
     @property
     def sampled(self) -> tuple[int, int]:
         """Width and height of what is sampled, and of the guides, for a film of its own size."""
         return self.size[0] // self.upscale, self.size[1] // self.upscale
+
+    def in_style(self, prompt: str) -> str:
+        """A prompt that ends with its style, where it has one."""
+        return ", ".join(filter(None, (prompt, self.style)))
 
     def steps_of(self, sampler: str) -> int:
         """How many steps suit a sampler."""
@@ -134,6 +144,9 @@ MODELS = {
             tau=0.2,
             memory=2,
             seconds=4,
+            training_seconds=50,
+            judge="storybook-retrieval.safetensors",
+            style="storybook style",
         ),
         Model(
             name="lvdm",
@@ -149,6 +162,11 @@ MODELS = {
                     repo=VIDEOCRAFTER,
                     remote="models/base_t2v/model_rm_wtm.ckpt",
                     gigabytes=4.7,
+                    holds=(
+                        "model.diffusion_model.out.2.weight",
+                        "first_stage_model.decoder.conv_out.weight",
+                        "cond_stage_model.transformer.text_model.final_layer_norm.weight",
+                    ),
                 ),
                 WeightFile(
                     name="adapter.pth",
@@ -156,14 +174,24 @@ MODELS = {
                     repo=VIDEOCRAFTER,
                     remote="models/adapter_t2v_depth/adapter_t2v_depth_rm_wtm.pth",
                     gigabytes=0.3,
+                    holds=("body.7.block2.weight",),
+                    namesake="the structure encoder of the first release, which does not go with model_rm_wtm.ckpt",
                 ),
-                WeightFile(name="dpt_hybrid-midas.pt", about="depth", remote=MIDAS, gigabytes=0.5, sha256="501f0c75"),
+                WeightFile(
+                    name="dpt_hybrid-midas.pt",
+                    about="depth",
+                    remote=MIDAS,
+                    gigabytes=0.5,
+                    sha256="501f0c75",
+                    holds=("scratch.output_conv.4.weight",),
+                ),
                 WeightFile(
                     name="frozen-in-time.pth.tar",
-                    about="retrieval, for an index made with it",
+                    about="retrieval, for an index made with it, and what judges clips",
                     remote=FROZEN_IN_TIME,
                     gigabytes=2.2,
                     optional=True,
+                    holds=("video_model.temporal_embed",),
                 ),
             ),
             frames=16,
@@ -173,10 +201,15 @@ MODELS = {
             upscale=1,
             sampler="ddim",
             steps=50,
+            eta=1,  # as its authors sample
             guidance=15,
             tau=0.2,
             memory=9,
             seconds=30,
+            # Reckoned, not measured: 1000 steps of 30 TFLOP (two clips forward and, with activations computed twice,
+            # three times that backward, and one clip more as it was before), at 25 to 50 TFLOP a second.
+            training_seconds=900,
+            judge="frozen-in-time.pth.tar",
             needs_gpu=True,
         ),
     )
@@ -256,14 +289,16 @@ def named(name: str) -> Model:
 
 
 def choose(name: str, device: str) -> Model:
-    """The model called ``name``; ``auto`` is the best one whose weights are on disk and that fits the device.
+    """The model called ``name``; ``auto`` is the best one whose weights are on disk and that fits the device: a GPU
+    with as much memory free as it needs.
 
     Raises:
         StoryError: its weights are not all there, or the device is not.
     """
     check_device(device)
     if name == "auto":
-        name = "lvdm" if not MODELS["lvdm"].missing() and _has_gpu(device) else "storybook"
+        best = MODELS["lvdm"]
+        name = best.name if not best.missing() and gpu_memory(device) >= best.memory else "storybook"
     model = named(name)
     if missing := model.missing():
         raise StoryError(
@@ -282,13 +317,18 @@ def check_device(device: str) -> None:
             raise StoryError(f"torch finds no {device} device here", "leave --device out, or choose cpu")
 
 
-def _has_gpu(device: str) -> bool:
-    """Whether ``device`` is, or would turn out to be, a GPU; torch is only asked when it may be."""
-    if device != "auto":
-        return device == "cuda"
+@functools.cache
+def gpu_memory(device: str) -> float:
+    """GiB that were free on the GPU that ``device`` is, or would turn out to be; 0 where that is none.
+
+    It is looked at once, before the work of this process takes some, or a film would end with another model than it
+    began with. torch is only asked when there may be a GPU.
+    """
+    if device not in ("auto", "cuda"):
+        return 0
     import torch
 
-    return torch.cuda.is_available()
+    return torch.cuda.mem_get_info()[0] / 2**30 if torch.cuda.is_available() else 0
 
 
 def sampling_times(sampler: str, steps: int, total: int = SCHEDULE) -> list[int]:

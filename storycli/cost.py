@@ -9,13 +9,15 @@ from storycli.config import Settings
 from storycli.story import Story, Take
 
 CLIP_MB = 1.5  # the files of a plot of 16 frames at 512x512
-TRAINING_SECONDS = 50  # for a character that has only pictures, with the built-in model on two cores
 SLOW = 3  # times as long on cores that are not quick in bf16
+NO_GPU = 130  # times as long where a model needs one; lvdm took 45 min to 1.4 h for a clip on two cores, in fp32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """An estimate for two cores, quick in bf16 or not as those of this machine, or for a GPU if the model needs it."""
+    """An estimate for two cores, quick in bf16 or not as those of this machine, or for a GPU if the model needs it and
+    there is one.
+    """
 
     plots: int
     model: str
@@ -38,12 +40,14 @@ def of(story: Story, settings: Settings) -> Cost:
         for size, take in zip(pixels, takes, strict=True)
     )
     device = precision.pick_device(settings.device)
-    pace = SLOW if device.type == "cpu" and not precision.quick_in_bf16(device) else 1
+    pace = 1
+    if device.type == "cpu":
+        pace = NO_GPU if model.needs_gpu else 1 if precision.quick_in_bf16(device) else SLOW
     untrained = tuple(hero.name for hero in story.characters if stages.pictures(hero) and not ready(hero, model.name))
     return Cost(
         plots=len(takes),
         model=model.name,
-        seconds=round(pace * (clips * model.seconds + len(untrained) * TRAINING_SECONDS)),
+        seconds=round(pace * (clips * model.seconds + len(untrained) * model.training_seconds)),
         at_most=any(take.retries for take in takes),
         memory_gb=round(model.memory * max(1, max(pixels)), 1),
         disk_mb=math.ceil(sum(pixels) * CLIP_MB),

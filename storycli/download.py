@@ -20,6 +20,9 @@ CHUNK = 2**20
 PATIENCE = 30  # seconds without a byte
 PAUSES = (1, 2, 4, 8)  # seconds before a connection that broke is taken up again; a byte that comes starts them anew
 AGAIN = "run the same command again: it goes on where this stopped"
+ELSEWHERE = "have the file from elsewhere: storycli models pull --from PLACE, or storycli models import"
+WORTH_ASKING_AGAIN = {408, 429}  # of what a server refuses for what it was asked
+
 Report = Callable[[int, int], None]
 
 
@@ -109,7 +112,9 @@ def _download(url: str, part: Path, report: Report) -> str:
             return _fill(url, part, report)
         except urllib.error.HTTPError as error:
             error.close()
-            raise StoryError(f"{url}: the server answers {error.code} {error.reason}", AGAIN) from error
+            refused = 400 <= error.code < 500 and error.code not in WORTH_ASKING_AGAIN
+            hint = ELSEWHERE if refused else AGAIN
+            raise StoryError(f"{url}: the server answers {error.code} {error.reason}", hint) from error
         except (OSError, HTTPException) as error:
             if _size(part) > before:
                 pauses = iter(PAUSES)

@@ -1,8 +1,10 @@
 """How good is a clip? Is the character in it, is the prompt, and does it move as its guide does?
 
-Everything is seen with the retrieval network, which no training of a model or a character uses, and the depth network.
+Everything is seen with a retrieval network, which no training of a model or a character uses, and the depth network:
+the built-in ones for the built-in model, those that know photographs for the paper's.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from storycli import catalogue
 from storycli.depth import estimator, near
 from storycli.library.encoder import Encoder
 from storycli.media.pictures import pictures, read
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,22 +25,37 @@ class Scores:
     """What is in a clip, higher is better.
 
     ``identity``: mean cosine of its frames to pictures of its characters, background taken away, or None where it has
-    none; ``prompt``: cosine of the clip to its prompt; ``structure``: correlation of its depth with its guide's.
+    none; ``prompt``: cosine of the clip to its prompt; ``structure``: correlation of its depth with its guide's. Of a
+    ``blind`` judge's, only the last is not None.
     """
 
     identity: float | None
-    prompt: float
+    prompt: float | None
     structure: float
 
 
 class Judge:
-    """The two networks that see clips of a model whose guides are ``size`` (width, height)."""
+    """The two networks that see clips of a model whose guides are ``size`` (width, height).
+
+    Where the weights of the one that knows characters and prompts are not here, the judge is ``blind`` to both.
+    """
 
     def __init__(self, model: str, size: tuple[int, int], device: str = "auto"):
-        self.estimator, self.encoder, self.size = estimator(model, device), Encoder(), size
+        self.estimator, self.size = estimator(model, device), size
+        entry = catalogue.named(model)
+        weights = entry.folder / entry.judge
+        self.blind = not weights.is_file()
+        if self.blind:
+            log.warning(
+                "%s is not here, so nobody says whether clips show what they should (storycli models pull %s)",
+                weights.name,
+                model,
+            )
+        else:
+            self.encoder = Encoder(weights, "cpu" if entry.built_in else device)
 
     def likeness(self, folder: Path) -> np.ndarray:
-        """What is seen in the pictures of a character in a folder: (n, d), of length 1."""
+        """What is seen in the pictures of a character in a folder: (n, d), of length 1. Not for a ``blind`` judge."""
         shown = [read(path, self.size[0]) for path in pictures(folder)]
         alone = [
             self.alone(pixels[None], None if opacity is None else opacity[None] > 0.5) for pixels, opacity in shown
@@ -50,8 +70,8 @@ class Judge:
         frames = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
         own = self.estimator.estimate(frames)
         return Scores(
-            identity=self.identity(frames, own, likenesses) if likenesses else None,
-            prompt=self.prompt(frames, sentence),
+            identity=self.identity(frames, own, likenesses) if likenesses and not self.blind else None,
+            prompt=None if self.blind else self.prompt(frames, sentence),
             structure=correlation(own, depth),
         )
 

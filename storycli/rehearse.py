@@ -17,6 +17,7 @@ from storycli.story import Take
 log = logging.getLogger(__name__)
 
 TAUS = (0.0, 0.2, 0.4, 0.6)
+UNSEEN = 0.2  # where nobody sees which is best
 FRAMES, STEPS = 4, 8  # of a rehearsal
 KEPT = 0.85  # of the structure that tau 0 keeps, another tau has to keep
 GATE = 0.75  # of ``consistency``
@@ -28,15 +29,17 @@ def perform(
 ) -> np.ndarray:
     """A clip as ``take`` asks for it: with the tau that suits it, and rendered again where it failed.
 
-    ``cast`` gives the weights of each character, which lie with its pictures.
+    ``cast`` gives the weights of each character, which lie with its pictures. A blind judge looks at the motion alone.
     """
-    likenesses = [judge.likeness(path.parent) for path in cast.values()]
+    likenesses = [] if judge.blind else [judge.likeness(path.parent) for path in cast.values()]
     sentence = prompt.replace("{", "").replace("}", "")
 
     def scored(frames: np.ndarray, guide: np.ndarray) -> Scores:
         return judge.scores(frames, guide, sentence, likenesses)
 
-    tau = take.tau if take.tau != "auto" else best_tau(render, scored, depth, take.seed)
+    tau = take.tau
+    if tau == "auto":
+        tau = UNSEEN if judge.blind else best_tau(render, scored, depth, take.seed)
     takes = []
     for again in range(take.retries + 1):
         frames = render(depth, seed=(take.seed + again) % 2**63, steps=take.steps, tau=tau)

@@ -3,6 +3,7 @@
 ``Renderer`` holds a model and can be asked for one clip after another. ``sample`` is the method itself.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -29,6 +30,8 @@ from storycli.crisp import crisp
 from storycli.depth import estimator
 from storycli.errors import StoryError
 
+log = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 DECODED_AT_ONCE = 4  # frames
 
@@ -44,9 +47,12 @@ class Renderer:
         self.name = model
         self._heads: dict[Path, list[np.ndarray]] = {}
         self.device = precision.pick_device(device)
+        if catalogue.named(model).needs_gpu and self.device.type == "cpu":
+            log.warning("%s needs a GPU: on this CPU a clip takes an hour or so (--model storybook: seconds)", model)
         self.model = load_model(model)
         if self.device.type == "cuda":
-            precision.in_bf16(self.model.unet, but=changed_by_characters(model, self.model.unet))
+            dtype = precision.drawn_in(self.device, exact=self.model.exact)
+            precision.store_in(dtype, self.model.unet, but=changed_by_characters(model, self.model.unet))
         precision.hold_memory()
         self.model = self.model.to(self.device, "unet")
         if compile:
@@ -71,7 +77,8 @@ class Renderer:
         ``prompt`` names characters as ``{name}``; ``characters`` gives their weights. ``tau`` in 0 ... 1 is the share
         of diffusion time, counted from the clean end, that goes without structure. ``sampler`` is ``sde``
         (SDE-DPM-Solver++ 2M, which adds fresh noise at every step, from 24 steps, with the built-in model from 12),
-        ``dpm`` (DPM-Solver++ 2M, from 20) or ``ddim`` (from 50; what published models were sampled with). A model that
+        ``dpm`` (DPM-Solver++ 2M, from 20) or ``ddim`` (from 50; what published models were sampled with, and with how
+        much fresh noise the catalogue says). A model that
         steadies its clips draws what is in front alike in all frames, as long as structure tells how it moves; pictures
         beside a character's weights help to choose the frame that lends its drawing. Raises StoryError for a prompt
         that does not fit the text encoder, a size or number of steps that the model cannot do, or a character made for
@@ -88,6 +95,7 @@ class Renderer:
             guidance=guidance,
             tau=tau,
             sampler=sampler,
+            eta=catalogue.named(self.name).eta,
             negative=negative,
             cast=cast,
             progress=progress,
@@ -115,6 +123,7 @@ def sample(
     guidance: float,
     tau: float,
     sampler: str = "sde",
+    eta: float = 0,
     negative: str = "",
     cast: Mapping[str, Personal] | None = None,
     confine: bool = True,
@@ -124,7 +133,8 @@ def sample(
 
     The structure is encoded once and dropped for t < tau * T; all contexts of a character that changes with time are
     encoded before the first step; conditional and unconditional run as one batch. Guidance 1 needs no unconditional.
-    Several characters keep to their regions unless ``confine`` is off, which is there to compare with.
+    Several characters keep to their regions unless ``confine`` is off, which is there to compare with. ``eta`` is
+    that of the sampler ``ddim``.
     """
     cast = cast or {}
     device = model.device
@@ -137,22 +147,27 @@ def sample(
     def draw() -> Tensor:
         return torch.cat([clip_noise(shape, model.shared_noise, source, device) for source in sources])
 
-    solve = {"sde": partial(dpm_solver_pp_2m, fresh=draw), "dpm": dpm_solver_pp_2m, "ddim": ddim}[sampler]
+    solve = {
+        "sde": partial(dpm_solver_pp_2m, fresh=draw),
+        "dpm": dpm_solver_pp_2m,
+        "ddim": partial(ddim, eta=eta, fresh=draw),
+    }[sampler]
     against = None if guidance == 1 else negative
-    with precision.autocast(device), model.at_work("text"):
-        contexts, mask = encode_prompts(model, prompt, against, cast, times, len(seeds))
-        several = confine and len(cast) > 1
-        regions = divided(model, prompt, against, cast, times, len(seeds), depth) if several else None
-    with precision.autocast(device), in_force(model, cast, regions):
+    with precision.autocast(device, exact=model.exact):
+        with model.at_work("text"):
+            contexts, mask = encode_prompts(model, prompt, against, cast, times, len(seeds))
+            several = confine and len(cast) > 1
+            regions = divided(model, prompt, against, cast, times, len(seeds), depth) if several else None
         with model.at_work("structure"):
             pyramid = model.structure(2 * depth.to(device) - 1)
             features = [feature.expand(len(contexts[times[0]]), *feature.shape[1:]) for feature in pyramid]
+    with precision.drawing(device, exact=model.exact), in_force(model, cast, regions):
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             now = next(schedule)
             structure = features if now >= tau * total else None
             if regions:
-                regions.now = now
+                regions.turn_to(now)
             return model.unet(x, t, contexts[now], structure, mask).float()
 
         schedule = iter(times)
@@ -238,7 +253,6 @@ def divided(
         shares=standing_apart(depth.to(model.device), len(cast), latent_shape(model, depth)[-2:]),
         contexts={now: torch.stack([contexts[now] for contexts, _ in lines]) for now in times},
         masks=torch.stack(masks) if masks else None,
-        now=times[0],
     )
 
 
@@ -273,7 +287,7 @@ def in_force(model: VideoModel, cast: Mapping[str, Personal], regions: Regions |
 def to_frames(model: VideoModel, latents: Tensor) -> np.ndarray:
     """Decode latents (1,c,f,h,w), bring them to the film's size, and round: uint8 (f,H,W,3)."""
     parts = []
-    with precision.autocast(latents.device), model.at_work("autoencoder", "upscaler"):
+    with precision.autocast(latents.device, exact=model.exact), model.at_work("autoencoder", "upscaler"):
         for some in latents.split(DECODED_AT_ONCE, dim=2):
             video = model.autoencoder_decode(some).float().clamp(-1, 1)
             if model.upscaler is not None:

@@ -134,11 +134,12 @@ def cast_of(plot: Plot, heroes: Mapping[str, Path]) -> dict[str, Path]:
     return {name: heroes[name] for name in NAMED.findall(plot.prompt) if name in heroes}
 
 
-def plots(script: Script, llm: str, llm_model: str | None, server: str | None) -> Story:
+def plots(script: Script, llm: str, llm_model: str | None, server: str | None, style: str) -> Story:
     """Tell a script as a storyboard; another ``server`` of language models, which the environment names, as another."""
     from storycli.plots import split
 
-    return split(script.text, title=script.title, characters=script.characters, llm=llm, llm_model=llm_model)
+    how = {"llm": llm, "llm_model": llm_model, "style": style}
+    return split(script.text, title=script.title, characters=script.characters, **how)
 
 
 def train_character(

@@ -1,5 +1,6 @@
 """The weights on disk: fetched from their publishers or a mirror, taken from files at hand, counted, deleted."""
 
+import logging
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -11,6 +12,8 @@ from storycli import download, pins
 from storycli.catalogue import WeightFile, Weights
 from storycli.errors import StoryError, UsageError
 from storycli.locks import alone
+
+log = logging.getLogger(__name__)
 
 TERMS = ".terms-told"  # in a model's folder, once they have been
 Report = Callable[[str, int, int], None]  # of a file: its name, MB here, MB in all
@@ -34,15 +37,20 @@ def pull(weights: Weights, mirror: str = "", report: Report | None = None) -> No
     """Bring the files that are not here, each of them whole and right or not at all.
 
     ``mirror`` is a folder or the address of one, in which the files lie under ``NAME/`` or by themselves (an address:
-    under ``NAME/``); without one they come from their publishers. Raises StoryError.
+    under ``NAME/``); without one they come from their publishers. One that rendering does not need may fail to come.
+    Raises StoryError.
     """
     if weights.built_in:
         raise StoryError(f"{weights.name} is built in, and not whole", "install storycli again")
     with _alone(weights):
         for file in weights.absent():
-            source = _source(weights, file, mirror)
             expected = pins.pinned(weights.path(file)) or file.sha256
-            _bring(weights, file, source, expected, report, published=True)
+            try:
+                _bring(weights, file, _source(weights, file, mirror), expected, report, published=True)
+            except StoryError as error:
+                if not file.optional:
+                    raise
+                log.warning("%s; it is left out, as rendering does not need it", error.message)
 
 
 def take_in(weights: Weights, given: Sequence[str], report: Report | None = None) -> list[str]:
@@ -95,8 +103,10 @@ def _bring(
     weights: Weights, file: WeightFile, source: str | Path, sha256: str, report: Report | None, *, published: bool
 ) -> str:
     path = weights.path(file)
+    if isinstance(source, Path) and file.namesake and source.name == file.name and source.parent.name != weights.name:
+        log.warning("%s may be %s; what does is published as %s", source, file.namesake, file.known_names[0])
     tell = partial(_in_megabytes, report, file.name) if report else None
-    found = download.fetch(source, path, sha256=sha256, report=tell, inspect=_readable)
+    found = download.fetch(source, path, sha256=sha256, report=tell, inspect=partial(_inspect, file))
     pins.pin(path, found, str(source), published=published)
     return found
 
@@ -105,16 +115,22 @@ def _in_megabytes(report: Report, name: str, done: int, total: int) -> None:
     report(name, done // 10**6, max(1, total // 10**6))
 
 
-def _readable(part: Path) -> None:
-    """Refuse what is not weights: the page of an error, half a file, a program."""
-    if part.name.startswith("config.json"):
+def _inspect(file: WeightFile, part: Path) -> None:
+    """Refuse what is not weights, the page of an error, half a file, a program; and weights of something else."""
+    if file.name == "config.json":
         return
     from models.weights import WeightsError, read_state_dict
 
     try:
-        read_state_dict(part)
+        names = read_state_dict(part).keys()
     except WeightsError as error:
         raise StoryError(error.message, error.hint) from error
+    for known in file.holds:
+        if not any(name == known or name.endswith(f".{known}") for name in names):
+            raise StoryError(
+                f"this is not {file.name}: it holds no {known}",
+                "it may be of another model; what it is, and where from, says: storycli models list",
+            )
 
 
 def _source(weights: Weights, file: WeightFile, mirror: str) -> str | Path:
@@ -124,7 +140,7 @@ def _source(weights: Weights, file: WeightFile, mirror: str) -> str | Path:
     if urlsplit(mirror).scheme in ("http", "https"):
         return f"{mirror.rstrip('/')}/{weights.name}/{file.name}"
     folder = Path(mirror).expanduser()
-    places = [at / name for at in (folder / weights.name, folder) for name in sorted(file.known_names)]
+    places = [at / name for at in (folder / weights.name, folder) for name in file.known_names]
     for place in places:
         if place.is_file():
             return place
@@ -140,14 +156,14 @@ def _recognised(weights: Weights, given: Sequence[str]) -> dict[WeightFile, Path
         path = Path(path).expanduser()
         if not path.exists():
             raise StoryError(f"there is no file {path}")
-        inside = [at for at in sorted(path.iterdir()) if at.name in by_name] if path.is_dir() else [path]
+        inside = [at for name in by_name if (at := path / name).is_file()] if path.is_dir() else [path]
         for at in inside:
             if (name or at.name) not in by_name:
                 raise UsageError(
                     f"{at}: {weights.name} has no file of that name",
                     f"say which it is, as NAME={at}, of: {', '.join(file.name for file in weights.files)}",
                 )
-            found[by_name[name or at.name]] = at
+            found.setdefault(by_name[name or at.name], at)
     if not found:
         raise StoryError(f"no files of {weights.name} in {', '.join(given)}", f"they are called {', '.join(by_name)}")
     return found

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BitConfig, CLIPTextConfig, DPTConfig
 
-from models import autoencoder_kl, depth_net, structure, text, unet
+from models import autoencoder_kl, depth_net, frozen_in_time, structure, text, unet
 from models.autoencoder_kl import FrameAutoencoder
 from models.checkpoint import build
 from models.text import ClipText
@@ -23,6 +23,17 @@ UNET = replace(unet.LVDM, channels=CHANNELS, context_dim=32)
 STRUCTURE = replace(structure.LVDM, channels=CHANNELS)
 CLIP = CLIPTextConfig(
     hidden_size=32, intermediate_size=64, num_hidden_layers=12, num_attention_heads=4, attn_implementation="sdpa"
+)
+FROZEN_IN_TIME = replace(
+    frozen_in_time.PUBLISHED,
+    image_size=32,
+    resize=32,
+    dim=16,
+    depth=1,
+    heads=2,
+    embed_dim=8,
+    text_dim=12,
+    text_layers=1,
 )
 NARROW_DPT = {
     "hidden_size": 32,
@@ -57,6 +68,7 @@ def narrow():
         patch.setattr(autoencoder_kl, "FrameAutoencoder", partial(FrameAutoencoder, CHANNELS))
         patch.setattr(text, "ClipText", partial(ClipText, CLIP))
         patch.setattr(depth_net, "DPTConfig", narrow_dpt)
+        patch.setattr(frozen_in_time, "PUBLISHED", FROZEN_IN_TIME)
         patch.setitem(catalogue.MODELS, "lvdm", replace(catalogue.MODELS["lvdm"], size=(64, 64)))
         yield
 
@@ -119,5 +131,7 @@ def write(folder: Path) -> Path:
     torch.save({"state_dict": base, "global_step": 1}, folder / "model_rm_wtm.ckpt")
     torch.save(adapter, folder / "adapter.pth")
     torch.save(midas, folder / "dpt_hybrid-midas.pt")
-    torch.save({"state_dict": {}}, folder / "frozen-in-time.pth.tar")  # for an index made with it; not used here
+    fit = build(frozen_in_time.FrozenInTime, FROZEN_IN_TIME).state_dict()
+    fit = golden.weights({key: tensor.shape for key, tensor in fit.items()})
+    torch.save({"state_dict": fit}, folder / "frozen-in-time.pth.tar")
     return folder

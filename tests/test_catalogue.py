@@ -1,6 +1,7 @@
 """What models can do and need is known, and told, before anything is done."""
 
 import pytest
+import torch
 from studio import MODEL
 
 from storycli import catalogue, stages
@@ -50,6 +51,27 @@ def test_a_model_is_whole_without_what_rendering_does_not_need():
     assert LVDM.missing() == []
     assert [file.name for file in LVDM.absent()] == ["frozen-in-time.pth.tar"]
     assert catalogue.choose("lvdm", "cpu") is LVDM
+
+
+@pytest.mark.parametrize(("free", "name"), [(12, "lvdm"), (4, "storybook"), (None, "storybook")])
+def test_auto_takes_the_paper_s_model_where_the_gpu_has_room_for_it(monkeypatch, free, name):
+    put(LVDM, "model_rm_wtm.ckpt", "adapter.pth", "dpt_hybrid-midas.pt")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: free is not None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free * 2**30, 24 * 2**30))
+    catalogue.gpu_memory.cache_clear()
+    assert catalogue.choose("auto", "auto").name == name
+    assert catalogue.choose("auto", "cpu").name == "storybook"
+    catalogue.gpu_memory.cache_clear()
+
+
+def test_auto_stays_with_its_model_when_its_own_work_has_filled_the_gpu(monkeypatch):
+    put(LVDM, "model_rm_wtm.ckpt", "adapter.pth", "dpt_hybrid-midas.pt")
+    free = [12, 1]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free.pop(0) * 2**30, 24 * 2**30))
+    catalogue.gpu_memory.cache_clear()
+    assert [catalogue.choose("auto", "auto").name for _ in range(2)] == ["lvdm", "lvdm"]
+    catalogue.gpu_memory.cache_clear()
 
 
 def test_a_model_that_is_not_whole_names_what_it_lacks():

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from models import precision
 from models.checkpoint import read_metadata, write_tensors
 from models.personal import TimeInv, parameter_of, remove_branches
 from storycli.catalogue import named
-from storycli.characters import personal, proof, views
+from storycli.characters import learn, personal, proof, views
 from storycli.characters.learn import train
 from storycli.characters.methods import METHODS, CharacterConfig, Pupil, personal_loss, trainable
 from storycli.characters.personal import load_character, networks_digest, ready
@@ -115,6 +116,28 @@ def test_a_checkpoint_that_is_none_is_left_aside_with_a_warning(tmp_path, caplog
     pupil.resume(tmp_path / "checkpoint", {})
     assert "checkpoint cannot be read" in caplog.text and "the training starts anew" in caplog.text
     assert pupil.step == 0
+
+
+def test_keeping_the_state_takes_no_more_than_a_tenth_of_the_time(tmp_path, monkeypatch):
+    now, kept = [0], []
+
+    def save(pupil, path, header):
+        kept.append(pupil.step)
+        now[0] += 30  # of a model of gigabytes
+
+    def step(number, of):
+        now[0] += 21
+
+    monkeypatch.setattr(learn, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(Pupil, "save", save)
+    train(teddy(tmp_path / "teddy"), config=dataclasses.replace(QUICK, steps=34, views=1), progress=step)
+    assert kept == [2, 17, 32]
+
+
+@pytest.mark.parametrize("seed", [20_000_000_000_000, 2**70])
+def test_any_seed_is_one(tmp_path, seed):
+    config = dataclasses.replace(QUICK, steps=1, views=1, seed=seed)
+    assert torch.isfinite(load_file(train(teddy(tmp_path / "teddy"), config=config))["word"]).all()
 
 
 def test_training_stops_early_when_it_no_longer_learns():

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from tiny import UNET, randomise, video_model
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from models.confined import ConfinedConvolution, Regions, confinable, confined, standing_apart
 from models.personal import TimeInv, convolutions, modulated, projections
@@ -42,7 +43,9 @@ def everywhere(unet):
 
 
 def regions(shares, contexts, now=300):
-    return Regions(shares=shares, contexts={now: contexts}, masks=None, now=now)
+    whole = Regions(shares=shares, contexts={now: contexts}, masks=None)
+    whole.turn_to(now)
+    return whole
 
 
 def test_a_character_that_has_the_whole_picture_is_as_if_it_were_alone(unet):
@@ -172,6 +175,19 @@ def test_two_characters_in_a_clip_differ_from_one_and_from_each_other_in_exchang
     exchanged = sample(model, "{teddy} and {cat} dancing", depth, cast={"cat": cat, "teddy": teddy}, **options)
     assert both.shape == (1, 4, 3, 8, 8) and torch.equal(both, again)
     assert not torch.allclose(both, exchanged)
+
+
+def test_steps_of_two_characters_are_compiled_once():
+    model, cast = video_model(), {}
+    for seed, name in enumerate(("teddy", "cat")):
+        cast[name] = character(model.unet, seed, name)
+    compiled = CompileCounter()
+    model.unet.compile(backend=compiled)
+    torch._dynamo.reset()
+    options = {"seed": 0, "guidance": 3.0, "tau": 0.0, "cast": cast}
+    sample(model, "{teddy} and {cat} dancing", figures(8, 44), steps=2, **options)
+    sample(model, "{teddy} and {cat} dancing", figures(8, 44), steps=6, **options)
+    assert compiled.frame_count == 1
 
 
 def test_a_character_that_changes_everything_cannot_share_a_clip():

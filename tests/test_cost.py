@@ -6,7 +6,7 @@ import pytest
 from studio import MODEL
 
 from models import precision
-from storycli import cost
+from storycli import catalogue, cost
 from storycli.config import EXAMPLES, Settings
 from storycli.errors import StoryError
 from storycli.story import Character, Plot, Story
@@ -42,6 +42,19 @@ def test_cores_that_are_slow_in_bf16_take_three_times_as_long(studio, quick, mon
     told = cost.of(story(), Settings(device="cpu"))
     monkeypatch.setattr(precision, "quick_in_bf16", lambda device: False)
     assert cost.of(story(), Settings(device="cpu")).seconds == 3 * told.seconds
+
+
+def test_what_is_learnt_takes_as_long_as_its_model_says(studio, quick, teddy):
+    plain = cost.of(story(), Settings(device="cpu")).seconds
+    film = story(Character(name="teddy", dir=teddy))
+    assert cost.of(film, Settings(device="cpu")).seconds == plain + MODEL.training_seconds
+
+
+def test_a_model_that_needs_a_gpu_takes_an_hour_for_a_clip_without(quick, monkeypatch):
+    lvdm = catalogue.MODELS["lvdm"]
+    monkeypatch.setattr(catalogue, "choose", lambda name, device: lvdm)
+    assert 45 * 60 < cost.of(story(), Settings(device="cpu")).seconds < 1.4 * 3600
+    assert cost.of(story(), Settings(device="mps")).seconds == lvdm.seconds
 
 
 def test_a_plot_s_own_tau_is_tried_too(studio):

@@ -149,11 +149,18 @@ def test_a_file_that_is_refused_on_a_closer_look_does_not_appear(url, path):
     assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 500, 503])
-def test_a_refusal_is_told(server, url, path, status):
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        *((status, "from elsewhere: storycli models pull --from PLACE") for status in (401, 403, 404)),
+        *((status, "goes on where this stopped") for status in (429, 500, 503)),
+    ],
+)
+def test_a_refusal_is_told_with_what_helps(server, url, path, status, hint):
     server.refuses = status
-    with pytest.raises(StoryError, match=f"the server answers {status}"):
+    with pytest.raises(StoryError, match=f"the server answers {status}") as refused:
         fetch(url, path)
+    assert hint in refused.value.hint
 
 
 def test_a_server_that_is_not_there_is_told(path):

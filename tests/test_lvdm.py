@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import golden_weights as golden
 import library
@@ -16,19 +16,25 @@ from PIL import Image
 from tiny import video_model
 
 from models import precision, unet
+from models.checkpoint import write_tensors
 from models.personal import projections, remove_branches, word_start
 from models.sampler import gaussian
+from models.weights import load_frozen_in_time
 from storycli import stages
+from storycli.catalogue import named
 from storycli.characters import methods as personalise
+from storycli.characters import proof
 from storycli.characters.learn import train
 from storycli.characters.methods import CharacterConfig, Pupil, config_for, personal_loss
-from storycli.characters.personal import load_character, ready
-from storycli.characters.views import Views, encode_views
+from storycli.characters.personal import identity, load_character, ready
+from storycli.characters.views import Views, class_views, encode_views
 from storycli.depth import DepthEstimator
 from storycli.errors import StoryError
+from storycli.judge import Judge
+from storycli.library.encoder import BUILT_IN
 from storycli.media import video
 from storycli.render import Renderer, load_model, sample, to_frames
-from storycli.story import Character
+from storycli.story import Candidate, Character, Clip
 
 OPTIONS = {"seed": 3, "steps": 2, "guidance": 9.0, "tau": 0.0, "sampler": "ddim"}
 
@@ -56,7 +62,7 @@ def model(home):
 @pytest.fixture
 def exact(monkeypatch):
     """Without bf16, which would hide small mistakes."""
-    monkeypatch.setattr(precision, "autocast", lambda device: nullcontext())
+    monkeypatch.setattr(precision, "quick_in_bf16", lambda device: False)
 
 
 def depth(f=3, height=64, width=128):
@@ -101,6 +107,58 @@ def test_frames_are_those_of_plain_ddim_with_a_pass_for_each_prompt(model, exact
     frames = to_frames(model, latents)
     assert frames.shape == (3, 64, 128, 3)
     assert np.abs(frames - expected).max() <= 1
+
+
+def test_the_paper_s_model_is_sampled_as_its_authors_do_with_fresh_noise_of_its_seed(model, exact):
+    """DDIM at eta 1, here written out (Song et al. 2021, eq. 12); the noise of every step goes on from the seed's."""
+    guide, scale, abar = depth(1, 64, 64), OPTIONS["guidance"], model.alpha_bar.double()
+    with torch.no_grad():
+        said, unsaid = (model.text.encode(model.text.tokenize([prompt])[0]) for prompt in ("a rider", ""))
+        features = model.structure(2 * guide - 1)
+        seeded = torch.Generator().manual_seed(OPTIONS["seed"])
+        x = torch.randn(1, 4, 1, 8, 8, generator=seeded)
+        for t, before in ((501, 1), (1, 0)):
+            with_text, without = (model.unet(x, torch.tensor([t]), context, features) for context in (said, unsaid))
+            eps = without + scale * (with_text - without)
+            a, b = abar[t], abar[before]
+            sigma = ((1 - b) / (1 - a) * (1 - a / b)).sqrt()
+            x0 = (x - (1 - a).sqrt().float() * eps) / a.sqrt().float()
+            x = b.sqrt().float() * x0 + (1 - b - sigma**2).sqrt().float() * eps
+            x = x + sigma.float() * torch.randn(x.shape, generator=seeded)
+    renderer = Renderer("lvdm", "cpu")
+    frames = renderer.render("a rider", guide[0, 0].numpy(), **OPTIONS)
+    assert np.abs(frames.astype(int) - to_frames(model, x)).max() <= 1
+
+
+def test_only_the_unet_is_rounded(model, monkeypatch):
+    monkeypatch.setattr(precision, "quick_in_bf16", lambda device: True)
+    rounded = {}
+
+    def note(part):
+        return lambda *_: rounded.update({part: torch.is_autocast_enabled("cpu")})
+
+    layers = {
+        "unet": model.unet,
+        "text": model.text.model.encoder,
+        "structure": model.structure,
+        "decoder": model.autoencoder.model.decoder,
+        "encoder": model.autoencoder.model.encoder,
+    }
+    hooks = [layer.register_forward_pre_hook(note(part)) for part, layer in layers.items()]
+    to_frames(model, sample(model, "a rider", depth(1, 64, 64), **OPTIONS))
+    assert rounded.pop("text") is False
+    encode_views(model, DepthEstimator("lvdm", "cpu"), library.moving(1, 1, (64, 64))[None], ["a dog"])
+    for hook in hooks:
+        hook.remove()
+    assert rounded == {"unet": True, "text": False, "structure": False, "decoder": False, "encoder": False}
+
+
+def test_people_without_a_gpu_are_told_how_long_it_takes(caplog):
+    Renderer("lvdm", "cpu")
+    assert "lvdm needs a GPU: on this CPU a clip takes an hour" in caplog.text
+    caplog.clear()
+    Renderer("storybook", "cpu")
+    assert not caplog.text
 
 
 def test_the_quick_sampler_gives_another_clip_in_the_steps_it_is_told(model):
@@ -268,6 +326,36 @@ def test_without_guidance_the_prompt_is_all_that_is_denoised(model, exact, monke
     torch.testing.assert_close(plain, almost, rtol=1e-3, atol=1e-3)
 
 
+# Judging
+
+
+def test_clips_are_judged_by_a_network_that_knows_photographs(home, tmp_path):
+    judge, frames = Judge("lvdm", (64, 64), "cpu"), library.moving(1, 4, (64, 64))
+    assert judge.encoder.path == home / "weights" / "lvdm" / "frozen-in-time.pth.tar"
+    Image.fromarray(frames[0]).save(tmp_path / "hero.png")
+    near, likeness = judge.estimator.estimate(frames), judge.likeness(tmp_path)
+    scores = judge.scores(frames, near, "a dog", [likeness])
+    network = load_frozen_in_time(judge.encoder.path)
+    pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        seen, said = network.encode_video(network.preprocess(pixels)), network.encode_text(*network.tokenize(["a dog"]))
+    assert scores.prompt == pytest.approx(torch.cosine_similarity(seen, said).item(), abs=1e-5)
+    assert -1 <= scores.identity <= 1 and scores.structure == pytest.approx(1)
+    assert Judge("storybook", (128, 128), "cpu").encoder.path == BUILT_IN
+
+
+def test_without_that_network_there_is_a_warning_and_no_verdict(copied, caplog):
+    (copied / "frozen-in-time.pth.tar").unlink()
+    judge, frames = Judge("lvdm", (64, 64), "cpu"), library.moving(1, 4, (64, 64))
+    assert caplog.messages == [
+        "frozen-in-time.pth.tar is not here, so nobody says whether clips show what they should "
+        "(storycli models pull lvdm)"
+    ]
+    scores = judge.scores(frames, judge.estimator.estimate(frames), "a dog")
+    assert (scores.identity, scores.prompt) == (None, None)
+    assert scores.structure == pytest.approx(1)
+
+
 # Characters
 
 CONFIG = config_for("lvdm", batch=2, frames=4, rows=10, rank=2, drop_structure=0.0, checkpointing=False)
@@ -380,6 +468,22 @@ def test_clips_are_encoded_as_clips_with_one_depth_scale(model):
     assert views.depth.min() == 0 and views.depth.max() == 1
 
 
+def test_rows_of_the_word_that_no_step_drew_lie_between_those_that_learnt():
+    start = torch.tensor([1.0, -1.0])
+    table = start.repeat(8, 1)
+    table[2], table[6], table[3, 0] = torch.tensor([5.0, 0.0]), torch.tensor([8.0, 6.0]), 2.0
+    whole = personalise.without_gaps(table, start)
+    expected = [[5, 0], [5, 0], [5, 0], [2, -1], [4, 4 / 3], [6, 11 / 3], [8, 6], [8, 6]]
+    torch.testing.assert_close(whole, torch.tensor(expected))
+    assert torch.equal(whole[[2, 3, 6]], table[[2, 3, 6]])
+
+
+def test_a_word_that_learnt_nowhere_or_everywhere_is_left_as_it_is():
+    start, learnt = torch.zeros(3), golden.randn(1, 5, 3)
+    assert torch.equal(personalise.without_gaps(learnt, start), learnt)
+    assert torch.equal(personalise.without_gaps(start.repeat(5, 1), start), start.repeat(5, 1))
+
+
 def test_the_papers_numbers_are_the_default_for_its_model():
     config = config_for("lvdm", seed=4)
     assert (config.steps, config.rows, config.frames, config.seed) == (1000, 1000, 16, 4)
@@ -400,12 +504,75 @@ def test_a_character_is_learnt_from_pictures_and_rendered(tmp_path, caplog, monk
     path = train(teddy, "lvdm", device="cpu", config=config, progress=lambda *now: done.append(now))
     assert done == [(1, 2), (2, 2)]
     assert recomputed
-    assert "no captioned clips of teddy bear" in caplog.text  # there is no library of real footage
+    assert "no clips of teddy bear" in caplog.text  # there is no library of real footage
     assert ready(teddy, "lvdm") == path
     word = load_character(path, "lvdm").word
     assert word.table.shape == (1000, 32)
+    plain = word_start(load_model("lvdm").text, "teddy bear")
+    assert (word.table != plain).any(1).all()  # though two steps draw two rows, and never all
     renderer, near = Renderer("lvdm", "cpu"), depth(2, 64, 64)[0, 0].numpy()
     frames = renderer.render("{teddy} rides", near, **OPTIONS, characters={"teddy": path})
     assert frames.shape == (2, 64, 64, 3)
     plain = renderer.render("a teddy bear rides", near, **OPTIONS)
     assert np.abs(frames.astype(int) - plain).max() > 0
+
+
+@pytest.fixture
+def hero(tmp_path, monkeypatch):
+    """A character that has learnt nothing, with its weights, and a model and a proof that take a moment."""
+    Image.fromarray(library.moving(0, 1, (64, 64))[0]).save(tmp_path / "hero.png")
+    teddy = Character(name="teddy", dir=tmp_path, class_word="teddy bear")
+    path = tmp_path / "character.safetensors"
+    table = word_start(load_model("lvdm").text, "teddy bear")[None]
+    write_tensors(path, {"word": table}, identity(teddy, "lvdm"))
+    monkeypatch.setattr(proof, "FRAMES", 2)
+    monkeypatch.setattr(proof, "SCENES", proof.SCENES[:1])
+    return teddy, path, replace(named("lvdm"), steps=1)
+
+
+def shown(clips, prompts, monkeypatch):
+    """Have proof take guides from these clips, and note the prompts that it renders."""
+    monkeypatch.setattr(proof, "Library", lambda folder: SimpleNamespace(search=lambda *_: clips[folder]))
+    render = Renderer.render
+    monkeypatch.setattr(
+        Renderer, "render", lambda self, prompt, *a, **k: prompts.append(prompt) or render(self, prompt, *a, **k)
+    )
+
+
+def candidate(path):
+    return Candidate(clip=Clip(id=path.name, path=path, start=0, end=12, fps=12, width=64, height=48), score=1.0)
+
+
+def test_a_character_is_proved_in_the_model_s_style_with_guides_of_real_footage(hero, tmp_path, monkeypatch, caplog):
+    real, prompts = library.clip(tmp_path / "real.mp4"), []
+    shown({tmp_path: [candidate(tmp_path / "gone.mp4"), candidate(real)]}, prompts, monkeypatch)
+    found = proof.prove(*hero, index=tmp_path, device="cpu")
+    assert prompts == ["a {teddy} walking in a snowy forest", "a teddy bear walking in a snowy forest"]
+    assert "gone.mp4" in caplog.text and "that clip is left out" in caplog.text
+    assert -1 <= found.identity <= 1 and not found.took
+
+
+def test_a_character_that_nobody_can_judge_is_shown_and_not_refused(hero, copied, tmp_path, monkeypatch):
+    (copied / "frozen-in-time.pth.tar").unlink()
+    shown({None: [candidate(library.clip(tmp_path / "drawn.mp4"))]}, [], monkeypatch)
+    found = proof.prove(*hero, device="cpu")
+    assert found.sheet.is_file() and (found.identity, found.prompt) == (None, None)
+    proof.check(found)
+
+
+def test_a_class_has_two_hundred_clips_of_which_those_without_a_caption_are_told_by_it(
+    model, tmp_path, monkeypatch, caplog
+):
+    clips = [candidate(library.clip(tmp_path / f"{n}.mp4")) for n in range(2)]
+    clips[0] = replace(clips[0], clip=replace(clips[0].clip, caption="a bear runs"))
+    asked = []
+
+    def search(query, k):
+        asked.append((query, k))
+        return [candidate(tmp_path / "gone.mp4"), *clips]
+
+    monkeypatch.setattr("storycli.retrieve.Library", lambda folder: SimpleNamespace(search=search))
+    others = class_views(model, "lvdm", "bear", 64, 2, tmp_path)
+    assert asked == [("bear", 200)]
+    assert others.prompts == ["a bear runs", "a bear"] and others.latents.shape == (2, 4, 2, 8, 8)
+    assert "gone.mp4" in caplog.text

@@ -4,11 +4,13 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import threading
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
+import published
 import pytest
 import torch
 from file_server import serving
@@ -114,6 +116,11 @@ def test_the_limits_of_the_licence_are_told_once_before_anything_is_fetched(run,
     assert "Not for sale" in run("models", "pull", "toy", "--yes").err
 
 
+def test_the_limits_are_told_to_those_who_want_quiet_too(run, toy):
+    done = run("models", "pull", "toy", "--yes", "-q")
+    assert (done.out, done.err) == (f"{toy.folder}\n", "toy: play. Not for sale.\n")
+
+
 def test_the_limits_are_told_to_those_who_put_the_files_there_by_hand(toy):
     assert store.first_use(toy)
     assert not store.first_use(toy)
@@ -153,6 +160,20 @@ def test_a_folder_that_lacks_a_file_is_told(run, toy, tmp_path):
     done = run("models", "pull", "toy", "--yes", "--from", tmp_path)
     assert done.code == 1
     assert f"{tmp_path} does not hold big.ckpt" in done.err
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_file_that_rendering_does_not_need_may_fail_to_come(run, toy, tmp_path, monkeypatch, mirrored):
+    more = WeightFile(name="more.pt", remote=toy.files[1].remote.replace("small", "gone"), optional=True)
+    toy = replace(toy, files=(toy.files[0], more, toy.files[1]))
+    monkeypatch.setitem(catalogue.OTHERS, "toy", toy)
+    if mirrored:
+        (tmp_path / "big.ckpt").write_bytes(BIG)
+        (tmp_path / "small.pt").write_bytes(SMALL)
+    done = run("models", "pull", "toy", "--yes", *(("--from", tmp_path) if mirrored else ()))
+    assert (done.code, done.out) == (0, f"{toy.folder}\n")
+    assert "warning: " in done.err and "it is left out, as rendering does not need it" in done.err
+    assert files(toy) == {"big.ckpt": BIG, "small.pt": SMALL}
 
 
 # Going on, and on disk
@@ -322,6 +343,45 @@ def test_a_folder_of_files_is_taken(run, toy, tmp_path):
         (tmp_path / "old" / name).write_bytes(content)
     assert run("models", "import", "toy", "old").code == 0
     assert files(toy) == {"big.ckpt": BIG, "small.pt": SMALL}
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """A folder with the paper's model as it was published, with narrow layers."""
+    folder = published.write(tmp_path_factory.mktemp("release"))
+    (folder / "adapter.pth").rename(folder / "adapter_t2v_depth_rm_wtm.pth")
+    return folder
+
+
+def test_the_paper_s_model_is_known_by_what_its_files_hold(run, release, tmp_path):
+    assert run("models", "import", "lvdm", release).code == 0
+    lvdm = catalogue.named("lvdm")
+    assert lvdm.absent() == []
+    torch.save({"a": torch.zeros(1)}, tmp_path / "model_rm_wtm.ckpt")
+    other = release / "adapter_t2v_depth_rm_wtm.pth"
+    for given in ("model_rm_wtm.ckpt", f"model_rm_wtm.ckpt={other}", f"dpt_hybrid-midas.pt={other}"):
+        done = run("models", "import", "lvdm", given)
+        name = given.partition("=")[0]
+        assert done.code == 1 and f"error: this is not {name}: it holds no " in done.err
+        assert lvdm.path(lvdm.files[0]).samefile(release / "model_rm_wtm.ckpt")
+
+
+@pytest.mark.parametrize("command", [("pull", "lvdm", "--yes", "--from"), ("import", "lvdm")])
+def test_of_two_releases_in_a_folder_the_one_that_goes_together_is_taken(run, release, tmp_path, monkeypatch, command):
+    lvdm = catalogue.named("lvdm")
+    lvdm = replace(lvdm, files=lvdm.files[:2])  # of the others, narrow ones have not the digest that they must have
+    monkeypatch.setitem(catalogue.MODELS, "lvdm", lvdm)
+    folder = shutil.copytree(release, tmp_path / "both")
+    torch.save({"body.7.block2.weight": torch.zeros(1)}, folder / "adapter.pth")
+    done = run("models", *command, folder)
+    assert (done.code, "warning" in done.err) == (0, False)
+    assert lvdm.path(lvdm.files[1]).samefile(folder / "adapter_t2v_depth_rm_wtm.pth")
+    (folder / "adapter_t2v_depth_rm_wtm.pth").unlink()
+    run("models", "rm", "lvdm", "--forget")
+    done = run("models", *command, folder)
+    assert done.code == 0
+    assert f"warning: {folder / 'adapter.pth'} may be the structure encoder of the first release" in done.err
+    assert "published as adapter_t2v_depth_rm_wtm.pth" in done.err
 
 
 def test_a_file_of_another_name_or_kind_is_taken_when_it_is_said_what_it_is(run, toy, tmp_path):

@@ -279,3 +279,10 @@ def test_the_subtitles_are_the_plots_text_while_their_clips_are_shown(walk):
 
 def test_places_of_the_studio_have_six_clips(studio):
     assert sorted(path.stem for path in studio.folder.glob("*.mp4")) == sorted(PLACES)
+
+
+@pytest.mark.parametrize(("model", "end"), [("storybook", "walking, storybook style"), ("lvdm", "walking")])
+def test_prompts_are_told_in_the_style_of_the_model(walk, model, end):
+    script = stages.Script(text="A cat walked.", title="A walk")
+    told = pipeline.plan(script, Settings(model=model, llm="offline"), walk)
+    assert told.plots[0].prompt == f"a cat {end}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from storycli.judge import Scores, correlation
-from storycli.rehearse import FRAMES, GATE, STEPS, TAUS, perform
+from storycli.rehearse import FRAMES, GATE, STEPS, TAUS, UNSEEN, perform
 from storycli.story import Take
 
 DEPTH = np.random.default_rng(0).random((8, 4, 4), dtype=np.float32)
@@ -28,6 +28,8 @@ class Renderer:
 
 class Judge:
     """Gives the scores of a clip by its tau and seed, from a table."""
+
+    blind = False
 
     def __init__(self, table):
         self.table = table
@@ -70,6 +72,17 @@ def test_without_a_character_auto_goes_by_the_prompt():
     found = {0.0: (0, 0.5, 1.0), 0.2: (0, 0.8, 0.95), 0.4: (0, 0.7, 0.9), 0.6: (0, 0.9, 0.5)}
     _, (_, tau) = filmed(Judge(lambda seed, tau: found[tau]), take(tau="auto"), cast=False)
     assert tau == 20
+
+
+def test_where_nobody_sees_a_character_auto_tries_nothing_and_retries_go_by_the_motion():
+    class Blind(Judge):
+        blind, likeness = True, None
+
+    structure = {5: 0.1, 6: 0.9}
+    blind = Blind(lambda seed, tau: (0, 0, structure[seed]))
+    render, told = filmed(blind, take(tau="auto", retries=3))
+    assert told == [6, round(100 * UNSEEN)]
+    assert [asked[1] for asked in render.asked] == [5, 6]
 
 
 def test_a_clip_is_taken_again_until_it_is_consistent():

@@ -58,6 +58,15 @@ def test_only_one_sampler_adds_fresh_noise_with_what_frames_share(model, monkeyp
     assert counts == {"sde": OPTIONS["steps"], "dpm": 1, "ddim": 1}  # the last step adds none
 
 
+def test_ddim_adds_fresh_noise_at_every_step_where_the_model_wants_it(model, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(render, "clip_noise", lambda *how: drawn.append(how) or clip_noise(*how))
+    options = OPTIONS | {"sampler": "ddim", "eta": 1.0}
+    first = sample(model, "a bear", depth(), **options)
+    assert len(drawn) == 1 + OPTIONS["steps"]
+    assert torch.equal(first, sample(model, "a bear", depth(), **options))
+
+
 @pytest.mark.parametrize("sampler", ["sde", "dpm"])
 def test_clips_of_several_seeds_are_those_of_each_seed_alone(model, sampler):
     cast, options = {"teddy": hero(model, strength=0.5)}, OPTIONS | {"sampler": sampler}

@@ -1,5 +1,6 @@
 """Samplers, against the reference's trajectories and against an equation that can be solved on paper."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,8 @@ def test_ddim_refuses_step_counts_that_run_past_the_schedule(num_steps):
 
 @pytest.mark.parametrize("eta", [0, 1])
 def test_ddim_follows_the_reference_trajectory(golden, eta):
-    noise = golden["eta1_noise"] if eta else None
-    steps = list(
-        ddim(guided(toy_of_both, 15.0), golden["xT"], scaled_linear(), num_steps=4, eta=float(eta), noise=noise)
-    )
+    fresh = iter(golden["eta1_noise"]).__next__
+    steps = list(ddim(guided(toy_of_both, 15.0), golden["xT"], scaled_linear(), 4, float(eta), fresh=fresh))
     assert [i for i, _, _ in steps] == [0, 1, 2, 3]
     for i, x_t, x0 in steps:
         assert relative(x_t, golden[f"eta{eta}_cfg15_x"][i]) < 2e-6
@@ -63,8 +62,8 @@ def test_ddim_follows_the_reference_trajectory(golden, eta):
 def test_a_seed_gives_the_same_sample_twice_and_another_seed_another():
     def sample(seed):
         generator = torch.Generator().manual_seed(seed)
-        x_T = gaussian((1, 4, 2, 4, 4), generator)
-        return [x for _, x, _ in ddim(toy((0.1, 0.0)), x_T, scaled_linear(), 10, eta=1.0, generator=generator)][-1]
+        fresh = partial(gaussian, (1, 4, 2, 4, 4), generator)
+        return final(ddim(toy((0.1, 0.0)), fresh(), scaled_linear(), 10, eta=1.0, fresh=fresh))
 
     assert torch.equal(sample(3), sample(3))
     assert not torch.allclose(sample(3), sample(4))

@@ -219,6 +219,22 @@ class Pupil:
         self.step, self.losses = state["step"], state["losses"]
 
 
+def without_gaps(table: Tensor, start: Tensor) -> Tensor:
+    """The rows of a TimeInv table (rows, d), those that learnt nothing and still are ``start`` (d,) filled in.
+
+    They lie on a line between the nearest rows that learnt; beyond the first and the last they are like those. One clip
+    at a time, 1000 steps leave 37 % of the paper's 1000 rows undrawn, between which the word would change to and fro.
+    """
+    learnt = (table != start).any(1).nonzero()[:, 0]
+    if len(learnt) in (0, len(table)):
+        return table
+    rows = torch.arange(len(table))
+    after = learnt[torch.searchsorted(learnt, rows).clamp(max=len(learnt) - 1)]
+    before = learnt[(torch.searchsorted(learnt, rows, right=True) - 1).clamp(min=0)]
+    share = (rows - before) / (after - before).clamp(min=1)
+    return torch.lerp(table[before], table[after], share[:, None])
+
+
 def trainable(unet: VideoUNet, weights: str) -> dict[str, torch.nn.Parameter]:
     """The parameters of a frozen U-Net, with branches where the method has them, that it trains; unfreezes them."""
     wanted = {

@@ -1,7 +1,7 @@
 """Pictures of a character, and of others of its kind, as a network learns from them: encoded once, before the loop."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,16 @@ from models import precision
 from models.video_model import VideoModel
 from storycli import catalogue
 from storycli.depth import DepthEstimator, estimator, figure, near
+from storycli.errors import StoryError
+from storycli.media import video
 from storycli.media.pictures import read
+from storycli.story import Candidate, Clip
 
 log = logging.getLogger(__name__)
 
 WORD = "<new1>"
 LEAST = 0.02  # of a picture that a character has to fill
+OTHERS, PAPER_OTHERS = 48, 200  # clips that keep the class word honest: the built-in model's, and the paper's
 SOMEWHERE = 0.6  # of all prompts say what it does, or where
 LYING = 0.25  # of all views are laid on a side
 ACTIONS = (
@@ -114,21 +118,32 @@ def class_views(
     """Clips that fit the class word, with their own captions; of each its middle frame, or ``frames``.
 
     The built-in model's are those of the built-in library, which shows the storybook world; another model needs an
-    ``index`` of real footage.
+    ``index`` of real footage, where a clip without a caption has the class word for one.
     """
-    from storycli.media import video
     from storycli.retrieve import Library
 
-    library = Library(None) if name == "storybook" else Library(index) if index else None
-    found = library.search(class_word, 48) if library else []
-    clips = [candidate.clip for candidate in found if candidate.clip.caption]
+    entry = catalogue.named(name)
+    library = Library(None) if entry.built_in else Library(index) if index else None
+    found = library.search(class_word, OTHERS if entry.built_in else PAPER_OTHERS) if library else []
+    wanted = [candidate for candidate in found if candidate.clip.caption or not entry.built_in]
+    how = {"num_frames": frames, "fps": entry.fps if frames > 1 else None, "size": (size, size)}
+    clips = list(footage(wanted, **how))
     if not clips:
-        log.warning("no captioned clips of %s to keep the class word honest", class_word)
+        log.warning("no clips of %s to keep the class word honest", class_word)
         return None
-    fps = catalogue.named(name).fps if frames > 1 else None
-    how = {"num_frames": frames, "fps": fps, "size": (size, size)}
-    shown = [video.read(clip.path, start=clip.start, end=clip.end, **how) for clip in clips]
-    return encode_views(model, estimator(name, str(model.device)), np.stack(shown), [clip.caption for clip in clips])
+    told, shown = [clip.caption or f"a {class_word}" for clip, _ in clips], np.stack([seen for _, seen in clips])
+    return encode_views(model, estimator(name, str(model.device)), shown, told)
+
+
+def footage(found: Iterable[Candidate], **how) -> Iterator[tuple[Clip, np.ndarray]]:
+    """Clips of a library with their frames, read as ``video.read`` is told; what is gone is left out with a warning."""
+    for clip in (candidate.clip for candidate in found):
+        try:
+            frames = video.read(clip.path, start=clip.start, end=clip.end, **how)
+        except StoryError as error:
+            log.warning("%s; that clip is left out: storycli index --prune forgets what is gone", error)
+            continue
+        yield clip, frames
 
 
 @torch.no_grad()
@@ -141,12 +156,12 @@ def encode_views(
 ) -> Views:
     """Encode clips uint8 (n,f,H,W,3) once. Without masks (n,f,H,W) in [0, 1], what stands in front is told by depth."""
     depth = np.stack([seen_by.estimate(clip) for clip in frames])
-    video = rearrange(torch.from_numpy(frames), "n f h w c -> n c f h w")
-    with precision.autocast(model.device), model.at_work("autoencoder"):
-        latents = [model.autoencoder_encode(some.to(model.device).float() / 127.5 - 1) for some in video.split(16)]
+    pixels = rearrange(torch.from_numpy(frames), "n f h w c -> n c f h w")
+    with precision.autocast(model.device, exact=model.exact), model.at_work("autoencoder"):
+        latents = [model.autoencoder_encode(some.to(model.device).float() / 127.5 - 1) for some in pixels.split(16)]
     latents = torch.cat(latents).float().cpu()
     where = torch.from_numpy(near(depth) if masks is None else masks).float()
     cells = F.adaptive_avg_pool2d(where, latents.shape[-2:])[:, None]
-    with precision.autocast(model.device), model.at_work("text"):
+    with precision.autocast(model.device, exact=model.exact), model.at_work("text"):
         context, words = model.text.read([prompt.replace(f"{WORD} ", "") for prompt in prompts])
     return Views(latents, torch.from_numpy(depth)[:, None], cells, prompts, context, words)

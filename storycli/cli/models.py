@@ -143,4 +143,4 @@ def tell_terms(model) -> None:
     from storycli import store
 
     if store.first_use(model):
-        screen.say(f"{model.name}: {model.licence}. {model.limits}")
+        screen.show(f"{model.name}: {model.licence}. {model.limits}")
