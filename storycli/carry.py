@@ -8,7 +8,9 @@ Where depth says that something else is there, limbs that cross or what comes in
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -56,7 +58,9 @@ def carried(frames: Array, depth: Array, heroes: Sequence[Sequence[Array]] = ())
         figure = in_front & own
         if figure.any():
             keys = (lend(number, seen, onward, back) for number in range(len(frames)))  # large: two at a time
-            best = max(keys, key=lambda key: worth(key, small, figure, heads))
+            with ThreadPoolExecutor() as pool:  # OpenCV lets others work meanwhile
+                faces = list(pool.map(resemblance, small, figure, repeat(heads)))
+            best = max(keys, key=lambda key: worth(key, figure, faces[key.number]))
             drawn = laid_over(drawn, frames[best.number], best, own)
     return drawn
 
@@ -68,9 +72,8 @@ def apart(depth: Array, heroes: int) -> Array:
     return standing_apart(torch.from_numpy(depth)[None, None], heroes, depth.shape[1:]).numpy() > 0.5
 
 
-def worth(key: Key, small: Sequence[Array], figure: Array, heads: Sequence[Array]) -> float:
-    """How good a frame is to lend its drawing of a figure, bool (f,h,w), to the others: higher is better."""
-    face = resemblance(small[key.number], figure[key.number], heads)
+def worth(key: Key, figure: Array, face: float) -> float:
+    """How good a frame that has so much of a face is to lend its drawing of a figure, bool (f,h,w), to the others."""
     return FACE * face - float(key.wrong[figure].mean())
 
 
