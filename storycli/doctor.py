@@ -11,7 +11,7 @@ from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from storycli import catalogue, config
+from storycli import catalogue, cluster, config
 from storycli.errors import StoryError
 from storycli.media import ffmpeg
 
@@ -53,11 +53,15 @@ def _device() -> tuple[str, str]:
     import torch
 
     if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB", ""
+        free, whole = (size / 2**30 for size in torch.cuda.mem_get_info())
+        return f"{torch.cuda.get_device_name(0)}, {free:.0f} of {whole:.0f} GiB free", ""
     if torch.backends.mps.is_available():
         return "Apple GPU", ""
-    return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} used", ""
+    found = f"CPU, {cluster.cores()} cores, {torch.get_num_threads()} used"
+    if not shutil.which("nvidia-smi"):
+        return found, ""
+    mend = "see with nvidia-smi that the driver is well, then install a torch that it can run (https://pytorch.org)"
+    return f"{found}; there is an NVIDIA driver, but torch {torch.__version__} finds no GPU", mend
 
 
 def _memory() -> tuple[str, str]:
@@ -87,9 +91,14 @@ def _disk() -> tuple[str, str]:
 
 
 def _weights() -> tuple[str, str]:
-    here = [model.name for model in catalogue.MODELS.values() if not model.missing()]
     catalogue.choose("storybook", "cpu")
-    return ", ".join(here), ""
+    here = [model.name for model in catalogue.MODELS.values() if not model.missing()]
+    found = f"{', '.join(here)}; --model auto takes {catalogue.choose('auto', 'auto').name}"
+    for model in catalogue.MODELS.values():
+        if model.missing() and len(model.absent()) < len(model.files):  # it was begun
+            lacking = ", ".join(file.name for file in model.missing())
+            return f"{found}; of {model.name} there is no {lacking}", f"storycli models pull {model.name}"
+    return found, ""
 
 
 def _clips() -> tuple[str, str]:

@@ -4,6 +4,7 @@ from http.server import BaseHTTPRequestHandler
 
 import file_server
 import pytest
+import torch
 
 from storycli import catalogue, doctor
 
@@ -98,3 +99,35 @@ def test_doctor_tells_a_server_that_speaks_something_else(run, monkeypatch):
     with saying(b"SSH-2.0-\x1b[2J\r\n") as other:
         told = told_of_the_language_model(run, monkeypatch, OPENAI_BASE_URL=other.url)
     assert told.startswith(f"MEND llm:      {other.url} does not answer: what it says is not HTTP\n")
+
+
+def told_of(run, monkeypatch, name: str) -> tuple[int, str]:
+    monkeypatch.setattr(doctor, "LOOKS", {name: doctor.LOOKS[name]})
+    done = run("doctor")
+    return done.code, done.out
+
+
+def test_doctor_says_how_much_of_a_gpu_is_free(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5 * 2**30, 24 * 2**30))
+    assert told_of(run, monkeypatch, "device") == (0, "ok   device:   A GPU, 5 of 24 GiB free\n")
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU here")
+def test_doctor_tells_of_a_driver_whose_gpu_torch_does_not_find(run, monkeypatch, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert told_of(run, monkeypatch, "device")[0] == 0
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, told = told_of(run, monkeypatch, "device")
+    assert code == 1 and "there is an NVIDIA driver, but torch" in told
+
+
+def test_doctor_names_what_a_model_lacks_that_came_in_part(run, monkeypatch):
+    assert told_of(run, monkeypatch, "weights") == (0, "ok   weights:  storybook; --model auto takes storybook\n")
+    lvdm = catalogue.MODELS["lvdm"]
+    lvdm.folder.mkdir(parents=True)
+    lvdm.path(lvdm.files[0]).touch()
+    code, told = told_of(run, monkeypatch, "weights")
+    assert code == 1 and f"of lvdm there is no {lvdm.files[1].name}" in told and "storycli models pull lvdm" in told
