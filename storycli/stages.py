@@ -225,8 +225,8 @@ def depth(
     from storycli.media import video
 
     sampled = size[0] // model.upscale, size[1] // model.upscale
-    start, end = video.middle(clip.start, clip.end, clip.fps, frames / fps)
-    pixels = video.read(clip.path, start=start, end=end, num_frames=frames, fps=fps, size=sampled)
+    start = video.middle(clip.start, clip.end, clip.fps, frames / fps)
+    pixels = video.read(clip.path, start=start, end=clip.end, num_frames=frames, fps=fps, size=sampled)
     near = in_company(_estimator(network.name, device).estimate(pixels), heroes)
     whole = io.BytesIO()  # numpy's own writing to a file does not say that the disk is full
     np.save(whole, near)

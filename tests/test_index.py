@@ -77,8 +77,12 @@ def test_enough_parts_find_what_exact_search_finds(small, table, monkeypatch):
     vectors = clustered(400)
     table.insert(rows(vectors))
     table.tidy()
+    shared = []
     for query in clustered(5, seed=5):
-        assert ids(table, table.nearest("visual", query, 10)) == best(vectors, query, 10)
+        found, exact = ids(table, table.nearest("visual", query, 10)), best(vectors, query, 10)
+        assert found[:3] == exact[:3]
+        shared.append(len({*found} & {*exact}))
+    assert sum(shared) >= 47  # of 50: vectors are put forward by codes, whose axes Lance turns at random
 
 
 def test_new_rows_are_found_at_once_and_sorted_in_by_the_next_run(small, table):

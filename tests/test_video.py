@@ -387,17 +387,17 @@ def test_matrices_can_be_multiplied_after_a_video_was_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("part", "fps", "seconds", "middle"),
+    ("part", "fps", "seconds", "first"),
     [
-        ((0, 240), 24, 2, (96, 144)),
-        ((100, 148), 24, 2, (100, 148)),
-        ((100, 120), 24, 2, (100, 120)),  # shorter than wanted
-        ((0, 11), 8, 1, (1, 9)),
-        ((10, 20), 29.97, 0.01, (14, 15)),  # a frame at least
+        ((0, 240), 24, 2, 96),
+        ((100, 148), 24, 2, 100),
+        ((100, 120), 24, 2, 100),  # shorter than wanted
+        ((0, 11), 8, 1, 1),
+        ((10, 20), 29.97, 0.01, 14),  # a frame at least
     ],
 )
-def test_the_middle_of_a_part(part, fps, seconds, middle):
-    assert video.middle(*part, fps, seconds) == middle
+def test_where_the_middle_of_a_part_begins(part, fps, seconds, first):
+    assert video.middle(*part, fps, seconds) == first
 
 
 def test_of_a_video_its_middle_can_be_read(tmp_path):

@@ -58,18 +58,16 @@ def pick_indices(
     return [min(phase, period - phase) if num_frames_available > 1 else 0 for phase in phases]
 
 
-def middle(start: int, end: int, fps: float, seconds: float) -> tuple[int, int]:
-    """The ``seconds`` in the middle of the frames [``start``, ``end``) of a video, or all of them if they are fewer."""
-    frames = min(end - start, math.ceil(seconds * fps))
-    first = start + (end - start - frames) // 2
-    return first, first + frames
+def middle(start: int, end: int, fps: float, seconds: float) -> int:
+    """The first frame of the ``seconds`` in the middle of the frames [``start``, ``end``) of a video."""
+    return start + max(0, end - start - math.ceil(seconds * fps)) // 2
 
 
 def read_middle(path: Path | str, num_frames: int, fps: float, size: tuple[int, int]) -> np.ndarray:
     """``num_frames`` frames at ``fps`` from the middle of a video, as ``read`` gives them."""
     info = probe(path)
-    start, end = middle(0, info.num_frames, info.fps, num_frames / fps)
-    return read(path, start=start, end=end, num_frames=num_frames, fps=fps, size=size)
+    start = middle(0, info.num_frames, info.fps, num_frames / fps)
+    return read(path, start=start, num_frames=num_frames, fps=fps, size=size)
 
 
 def read(
