@@ -23,8 +23,7 @@ def quick_in_bf16(device: torch.device | str) -> bool:
 
 def autocast(device: torch.device | str, *, exact: bool = False) -> AbstractContextManager:
     """bf16 autocast on devices that are quick in it, else nothing; nothing either for what is to be ``exact``."""
-    wanted = quick_in_bf16(device) and not exact
-    return torch.autocast(torch.device(device).type, torch.bfloat16) if wanted else nullcontext()
+    return _autocast(device, torch.bfloat16 if quick_in_bf16(device) and not exact else None)
 
 
 def drawn_in(device: torch.device | str, *, exact: bool = False) -> torch.dtype | None:
@@ -41,7 +40,10 @@ def drawn_in(device: torch.device | str, *, exact: bool = False) -> torch.dtype 
 
 def drawing(device: torch.device | str, *, exact: bool = False) -> AbstractContextManager:
     """Autocast to the type of ``drawn_in``."""
-    dtype = drawn_in(device, exact=exact)
+    return _autocast(device, drawn_in(device, exact=exact))
+
+
+def _autocast(device: torch.device | str, dtype: torch.dtype | None) -> AbstractContextManager:
     return torch.autocast(torch.device(device).type, dtype) if dtype else nullcontext()
 
 

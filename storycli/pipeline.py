@@ -21,9 +21,8 @@ def plan(script: stages.Script | Story, settings: Settings, do: Do) -> Story:
     if isinstance(script, Story):
         return script
     reader = plots.reader(settings.llm)
-    name = settings.model  # which one may plan for before it is here
-    model = catalogue.choose(name, settings.device) if name == "auto" else catalogue.named(name)
-    return do(stages.plots, script, reader, settings.llm_model, server() if reader == "openai" else None, model.style)
+    asked = settings.llm_model, server() if reader == "openai" else None
+    return do(stages.plots, script, reader, *asked, stages.model_to_come(settings).style)
 
 
 def render(

@@ -78,11 +78,10 @@ class Renderer:
         of diffusion time, counted from the clean end, that goes without structure. ``sampler`` is ``sde``
         (SDE-DPM-Solver++ 2M, which adds fresh noise at every step, from 24 steps, with the built-in model from 12),
         ``dpm`` (DPM-Solver++ 2M, from 20) or ``ddim`` (from 50; what published models were sampled with, and with how
-        much fresh noise the catalogue says). A model that
-        steadies its clips draws what is in front alike in all frames, as long as structure tells how it moves; pictures
-        beside a character's weights help to choose the frame that lends its drawing. Raises StoryError for a prompt
-        that does not fit the text encoder, a size or number of steps that the model cannot do, or a character made for
-        another model.
+        much fresh noise the catalogue says). A model that steadies its clips draws what is in front alike in all
+        frames, as long as structure tells how it moves; pictures beside a character's weights help to choose the frame
+        that lends its drawing. Raises StoryError for a prompt that does not fit the text encoder, a size or number of
+        steps that the model cannot do, or a character made for another model.
         """
         cast = {name: load_character(path, self.name) for name, path in (characters or {}).items()}
         structure = torch.from_numpy(depth).float().to(self.device)[None, None]

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from storycli.errors import StoryError
-from storycli.story import Candidate, Film
-
-log = logging.getLogger(__name__)
+from storycli.footage import readable
+from storycli.story import Candidate, Clip, Film
 
 PAGE = Path(__file__).parent
 PAGES = Environment(loader=FileSystemLoader(PAGE), autoescape=True)
@@ -52,17 +49,14 @@ def candidates(found: Sequence[Candidate], path: Path) -> None:
     """The clips that a search found as one picture: a row of frames for each."""
     from storycli.media import filmstrip, video
 
-    rows = {}
-    for number, c in enumerate(found, 1):
-        size = round(128 * c.clip.width / c.clip.height), 128
-        try:
-            frames = video.read(c.clip.path, start=c.clip.start, end=c.clip.end, num_frames=8, size=size)
-        except StoryError as error:
-            log.warning("%s; that clip is left out: storycli index --prune forgets what is gone", error)
-            continue
-        rows[f"{number}. {c.score:.3f} {c.clip.caption or c.clip.path.name}"] = frames
-    if not rows:
-        raise StoryError("none of the clips found can be read", "forget what is gone: storycli index --prune")
+    def frames(clip: Clip):
+        size = round(128 * clip.width / clip.height), 128
+        return video.read(clip.path, start=clip.start, end=clip.end, num_frames=8, size=size)
+
+    rows = {
+        f"{found.index(c) + 1}. {c.score:.3f} {c.clip.caption or c.clip.path.name}": shown
+        for c, shown in readable(found, frames)
+    }
     filmstrip.sheet(rows, path)
 
 

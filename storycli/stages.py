@@ -17,6 +17,7 @@ from storycli import catalogue, digest
 from storycli.catalogue import DepthNetwork, Model
 from storycli.config import Settings
 from storycli.errors import StoryError
+from storycli.footage import readable
 from storycli.locks import alone
 from storycli.story import NAMED, Candidate, Character, Clip, Plot, Story, Take
 
@@ -123,9 +124,15 @@ def take(plot: Plot, settings: Settings, model: Model) -> Take:
     return Take(seed=seed, sampler=sampler, steps=steps, retries=settings.retries, smooth=settings.smooth, **wishes)
 
 
+def model_to_come(settings: Settings) -> Model:
+    """The model that ``settings`` ask for, which one may plan for before it is here."""
+    name = settings.model
+    return catalogue.choose(name, settings.device) if name == "auto" else catalogue.named(name)
+
+
 def seconds(settings: Settings) -> float:
     """How long a plot is that does not say so itself."""
-    model = catalogue.named("storybook" if settings.model == "auto" else settings.model)
+    model = model_to_come(settings)
     return (settings.frames or model.frames) / (settings.fps or model.fps)
 
 
@@ -171,14 +178,9 @@ def retrieve(
         _poster(own.clip, into / "candidate-1.jpg")
         return (own,)
     found: list[Candidate] = []
-    for candidate in (every := open_library(library.folder).search(query, k, seconds=seconds)):
-        try:
-            _poster(candidate.clip, into / f"candidate-{len(found) + 1}.jpg")
-            found.append(candidate)
-        except StoryError as error:
-            if candidate is every[-1] and not found:
-                raise
-            log.warning("%s; that clip is left out: storycli index --prune forgets what is gone", error)
+    every = open_library(library.folder).search(query, k, seconds=seconds)
+    for candidate, _ in readable(every, lambda clip: _poster(clip, into / f"candidate-{len(found) + 1}.jpg")):
+        found.append(candidate)
     return tuple(found)
 
 
@@ -225,8 +227,7 @@ def depth(
     from storycli.media import video
 
     sampled = size[0] // model.upscale, size[1] // model.upscale
-    start = video.middle(clip.start, clip.end, clip.fps, frames / fps)
-    pixels = video.read(clip.path, start=start, end=clip.end, num_frames=frames, fps=fps, size=sampled)
+    pixels = video.read_middle(clip.path, frames, fps, sampled, start=clip.start, end=clip.end)
     near = in_company(_estimator(network.name, device).estimate(pixels), heroes)
     whole = io.BytesIO()  # numpy's own writing to a file does not say that the disk is full
     np.save(whole, near)

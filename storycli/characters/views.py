@@ -16,7 +16,7 @@ from models import precision
 from models.video_model import VideoModel
 from storycli import catalogue
 from storycli.depth import DepthEstimator, estimator, figure, near
-from storycli.errors import StoryError
+from storycli.footage import readable
 from storycli.media import video
 from storycli.media.pictures import read
 from storycli.story import Candidate, Clip
@@ -136,14 +136,9 @@ def class_views(
 
 
 def footage(found: Iterable[Candidate], **how) -> Iterator[tuple[Clip, np.ndarray]]:
-    """Clips of a library with their frames, read as ``video.read`` is told; what is gone is left out with a warning."""
-    for clip in (candidate.clip for candidate in found):
-        try:
-            frames = video.read(clip.path, start=clip.start, end=clip.end, **how)
-        except StoryError as error:
-            log.warning("%s; that clip is left out: storycli index --prune forgets what is gone", error)
-            continue
-        yield clip, frames
+    """The clips of a library that are there, with their frames, read as ``video.read`` is told."""
+    for candidate, frames in readable(found, lambda clip: video.read(clip.path, start=clip.start, end=clip.end, **how)):
+        yield candidate.clip, frames
 
 
 @torch.no_grad()

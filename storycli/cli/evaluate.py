@@ -61,7 +61,7 @@ def evaluate(
             seed=seed,
             workers=workers,
             device=settings.device,
-            report=lambda what, done, total: report(what, "", done, total),
+            report=report.of,
         )
         found = page.table(wanted) if table_only else page.page(wanted)
     if not table_only:

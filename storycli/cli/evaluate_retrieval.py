@@ -32,7 +32,5 @@ def evaluate_retrieval(
 
     assets = assets_in(output, assets)
     with screen.progress() as report:
-        rows = evaluate_retrieval.table(
-            assets, count, output, weights=encoder, progress=lambda what, done, total: report(what, "", done, total)
-        )
+        rows = evaluate_retrieval.table(assets, count, output, weights=encoder, progress=report.of)
     answer([asdict(row) for row in rows] if json else evaluate_retrieval.as_text(rows))

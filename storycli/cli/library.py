@@ -1,6 +1,7 @@
 """``index``, ``search``: the clips that motion is taken from."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,7 +70,7 @@ def index(
         with screen.progress() as report:
             shared = ray or place != "cpu"  # threads share the network on a GPU, where each process would have its own
             at_work = {"workers": workers or (None if shared else cluster.cores()), "ray": ray}
-            done = library.add(videos, lambda n, total, _: report("index", "", n, total), **at_work)
+            done = library.add(videos, partial(report.of, "index"), **at_work)
         told, failures = told | asdict(done), done.failures
     if status:
         told |= asdict(library.status())

@@ -139,6 +139,10 @@ class Progress:
             self.told.add(work)
             self._tell(stage, at, self.began.get(work))
 
+    def of(self, stage: str, done: int, total: int, *_: object) -> None:
+        """The same of work that belongs to no plot, as trainings and indexing tell it."""
+        self(stage, "", done, total)
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Clear the bars away while somebody is asked something."""

@@ -172,7 +172,7 @@ def train_autoencoder(
             path,
             settings=_wished(autoencoder.SETTINGS, samples=crops, seed=seed),
             tier=tier,
-            progress=lambda n, of, _: report("autoencoder", "", n, of),
+            progress=partial(report.of, "autoencoder"),
         )
     answer(str(path))
 
@@ -205,7 +205,7 @@ def train_retrieval(
             settings=_wished(retrieval.SETTINGS, samples=samples, seed=seed),
             further=BUILT_IN if further else None,
             device=where,
-            progress=lambda n, of, _: report("retrieval", "", n, of),
+            progress=partial(report.of, "retrieval"),
             **({"clips": clips} if clips else {}),
         )
     answer(str(path))
@@ -241,7 +241,7 @@ def train_depth(
             pictures=pictures or depth.PICTURES,
             start=catalogue.BUILT_IN / "storybook-depth.safetensors" if further else None,
             device=where,
-            report=lambda what, n, of: report(what, "", n, of),
+            report=report.of,
         )
     if processes.first():
         answer(str(path))
@@ -270,7 +270,7 @@ def train_decoder(
     where = _place(device)
     larger = output / "upscaler.safetensors"
     with screen.progress() as report:
-        how = dict(workers=workers, device=where, report=lambda what, n, of: report(what, "", n, of))
+        how = dict(workers=workers, device=where, report=report.of)
         wishes = dict(
             settings=_wished(decoder.SETTINGS, samples=crops, seed=seed), pictures=pictures or decoder.PICTURES
         )
@@ -282,7 +282,7 @@ def train_decoder(
                 larger,
                 settings=_wished(upscaler.FURTHER, seed=seed),
                 start=catalogue.BUILT_IN / "storybook-upscaler.safetensors",
-                progress=lambda n, of, _: report("upscaler", "", n, of),
+                progress=partial(report.of, "upscaler"),
             )
             answer(f"{path}\n{larger}")
 
@@ -340,7 +340,7 @@ def _train(
     training = TrainConfig(stage=stage, still_frames=still_frames, **wishes)
     data = Data(videos=videos or (), assets=assets, tier=tier, often=_often(often), workers=workers)
     with screen.progress() as report:
-        how = dict(device=where, report=lambda what, n, of: report(what, "", n, of))
+        how = dict(device=where, report=report.of)
         out = train_video(data, output, training, further=further, **how)
     if processes.first():
         answer(str(out))

@@ -63,11 +63,13 @@ def middle(start: int, end: int, fps: float, seconds: float) -> int:
     return start + max(0, end - start - math.ceil(seconds * fps)) // 2
 
 
-def read_middle(path: Path | str, num_frames: int, fps: float, size: tuple[int, int]) -> np.ndarray:
-    """``num_frames`` frames at ``fps`` from the middle of a video, as ``read`` gives them."""
+def read_middle(
+    path: Path | str, num_frames: int, fps: float, size: tuple[int, int], *, start: int = 0, end: int | None = None
+) -> np.ndarray:
+    """``num_frames`` frames at ``fps`` from the middle of a video, or of a part of it, as ``read`` gives them."""
     info = probe(path)
-    start = middle(0, info.num_frames, info.fps, num_frames / fps)
-    return read(path, start=start, num_frames=num_frames, fps=fps, size=size)
+    first = middle(start, info.num_frames if end is None else end, info.fps, num_frames / fps)
+    return read(path, start=first, end=end, num_frames=num_frames, fps=fps, size=size)
 
 
 def read(
