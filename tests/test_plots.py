@@ -334,11 +334,38 @@ def test_people_with_names_are_told_by_their_looks():
         ("Santa Claus sang. Santa laughed.", "a santa claus laughing", "a man laughing"),
         ("Mr. Brown sang. Mrs. Brown laughed.", "a woman laughing", "a woman laughing"),
         ("Uncle Tom sang. A boy hugged his uncle.", "a boy hugging a man", "a boy hugging a man"),
+        ("Aunt Rose baked a cake.", "a woman baking a cake", "a woman baking a cake"),
+        ("Dr. Green sang. The doctor laughed.", "a doctor laughing", "a person laughing"),
+        ("Mr. Fox met Mrs. Hen. He laughed.", "a fox laughing", "a fox laughing"),
+        ("Mia fed her cat Whiskers. Whiskers purred.", "a cat purring", "a cat purring"),
+        ("The farmer's horse Thunder ran. Thunder neighed.", "a farmer's horse neighing", "a horse neighing"),
+        ("Tom and his friend Ben swam. Ben laughed.", "a man laughing", "a man laughing"),
+        ("Ella and her friend Max, a small monkey, swam. Max laughed.", "a small monkey laughing", "a monkey laughing"),
+        ("Anna and her little brother Tim swam. Tim sang.", "a little boy singing", "a man singing"),
+        ("Anna and her brother Tim swam. The boy sang.", "a boy singing", "a man singing"),
+        ("Bruno the brown bear woke up. Bruno danced.", "a brown bear dancing", "a bear dancing"),
+        ("Then Zoe the witch flew over the city.", "a witch flying over the city", "a woman flying over the city"),
     ],
 )  # fmt: skip
 def test_a_name_looks_as_the_story_says_it_does(text, picture, motion):
     plot = offline(text)[-1]
     assert (plot.prompt.removesuffix(", storybook style"), plot.query) == (picture, motion)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Nora woke up. The girl ran.", ["a girl waking up", "a girl running"]),
+        ("Nora woke up. The woman ran.", ["a woman waking up", "a woman running"]),
+        ("Nora woke up. The boy ran.", ["a woman waking up", "a boy running"]),
+        ("Nora met Anna. The girl ran.", ["a woman meeting a woman", "a girl running"]),
+        ("Nora met a girl. The girl ran.", ["a woman meeting a girl", "a girl running"]),
+        ("Nora woke up. She saw the girl.", ["a woman waking up", "a woman seeing a girl"]),
+        ("Nora woke up. The children ran.", ["a woman waking up", "children running"]),
+    ],
+)
+def test_the_girl_is_whom_the_story_knows_by_name_alone(text, expected):
+    assert pictures(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -420,6 +447,9 @@ def test_what_is_in_the_picture(text, picture):
         ("It rains. A dog runs.", "a dog running in the rain"),
         ("It snows in the village. A dog runs.", "a dog running in the village in the falling snow"),
         ("The dog, tired and wet, crawled under the table.", "a dog crawling under the table"),
+        ("A cottage stood at the edge of a forest. A cat slept.", "a cat sleeping at the edge of a forest"),
+        ("He ran to the top of the hill. He sang.", "a man singing on the top of the hill"),
+        ("Mia and her dog Thunder swam. Thunder barked.", "a dog barking"),
     ],
 )  # fmt: skip
 def test_where_it_is_and_in_what_weather(text, picture):

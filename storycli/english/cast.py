@@ -6,6 +6,7 @@ from storycli.english import lexicon
 
 SINGULAR = {"he": "he", "him": "he", "himself": "he", "she": "she", "her": "she", "herself": "she"}
 PLURAL = {"they", "them", "themselves", "these", "those"}
+YOUNG = {"boy", "girl", "child", "kid", "lad", "lass"}  # that a story may call whom it knows by name
 SPEAKER = {"i": "i", "me": "i", "myself": "i", "we": "we", "us": "we", "ourselves": "we", "you": "you"}
 
 
@@ -21,6 +22,7 @@ class Thing:
     proper: bool = False
     looks: str = ""  # what a name is said to be: "shepherd boy"
     names: set[str] = field(default_factory=set)  # every noun it has been called by
+    given: set[str] = field(default_factory=set)  # of these the names that came beside its noun
     seen: float = -1  # sentence of the last mention
     place: float = -1  # token of the last mention
     subject: bool = False  # the last mention was a subject
@@ -29,6 +31,13 @@ class Thing:
     @property
     def animate(self) -> bool:
         return self.kind != "thing"
+
+    def call(self, name: str) -> None:
+        """Give it a name beside its noun: "her cat Whiskers"."""
+        given = {name, *name.split()}
+        self.names, self.given = self.names | given, self.given | given
+        if self.kind == "person" and not self.gender:
+            self.gender = kind_of(name.split()[0], True)[1]
 
 
 def kind_of(head: str, proper: bool) -> tuple[str, str]:
@@ -74,7 +83,8 @@ class Cast:
                     return thing
         kind, gender = kind_of(head, proper)
         for title in modifiers & (lexicon.MALE | lexicon.FEMALE) if proper else ():
-            kind, gender = kind_of(title, False)
+            gender = kind_of(title, False)[1]
+            kind = kind if kind == "animal" else "person"  # Mr. Fox is a fox
         thing = Thing(head, words, kind, gender, plural, proper, names={head})
         if proper:  # Santa Claus is Santa, and Captain Vega the captain
             thing.names |= set(words.lower().split()) - lexicon.KIN.keys()
@@ -85,6 +95,21 @@ class Cast:
     def _differs(thing: Thing, modifiers: frozenset[str]) -> bool:
         known = set(thing.words.lower().split())
         return bool(modifiers) and bool(known - {thing.head}) and not modifiers & known
+
+    def unseen(self, head: str, sentence: float) -> Thing | None:
+        """Whom "the girl" may be where the story told of none: a sister, or the one that it knows by a name alone."""
+        if head not in YOUNG or any(head in thing.names for thing in self.things):
+            return None
+        _, gender = kind_of(head, False)
+
+        def may_be(thing: Thing) -> bool:
+            if thing.kind != "person" or thing.plural or thing.looks or {thing.gender, gender} == {"he", "she"}:
+                return False
+            alone = thing.proper and thing.words.lower() == thing.head and thing.head not in lexicon.KIN
+            return (alone or lexicon.KIN.get(thing.head) == head) and 0 < sentence - thing.seen <= 3
+
+        found = list(filter(may_be, self.things))
+        return found[0] if len(found) == 1 else None
 
     def mention(self, thing: Thing, sentence: float, token: float, subject: bool, aside: bool = False) -> None:
         """Note where a thing was last spoken of, and in what role."""

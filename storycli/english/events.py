@@ -4,7 +4,7 @@ What tells no event (states, thoughts, speech, fragments) goes with the event th
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from storycli.english import lexicon
@@ -27,6 +27,7 @@ class Part:
     role: str
     words: tuple[str | Mention, ...]
     lead: str = ""  # the preposition
+    side: str = ""  # "the edge of", before a place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,9 +128,14 @@ class _Sentence:
                 verb=self.clauses.lemma(verb),
                 mention=mention,
                 parts=tuple(self._parts(verb, {other.i for other in verbs})),
-                words=frozenset(token.lower_ for token in tokens if not self.page.quoted[token.i]),
+                words=frozenset(self._words(tokens)),
                 passive=verb.lower_ if "auxpass" in roles and "agent" not in roles else "",
             )
+
+    def _words(self, tokens: Iterable) -> set[str]:
+        """The words that may tell when it is, or what the weather: not what is said, nor anybody's name."""
+        plain = (token for token in tokens if not self.page.quoted[token.i] and not self.mentions.names(token))
+        return {token.lower_ for token in plain}
 
     def _note_actors(self, verb, mention: Mention) -> None:
         """Who acts is whom the next sentence goes on with; where a passive names who did it, it is the other one."""
@@ -147,7 +153,7 @@ class _Sentence:
         """Leave a sentence without events to the next one that has some."""
         sent, quoted = self.clauses.sent, self.page.quoted
         waiting.text.append(self.page.text(list(sent)))
-        waiting.words |= {token.lower_ for token in sent if not quoted[token.i]}
+        waiting.words |= self._words(sent)
         for token in sent:
             if token.dep_ == "prep" and not quoted[token.i] and self._happened(token):
                 waiting.scene += [part for part in self.preposition(token) if part.role == "place"]
@@ -249,10 +255,22 @@ class _Sentence:
                 if noun.lemma_.lower() in lexicon.TIME:
                     yield Part("time", (noun.lower_,), prep.lower_)
                     continue
-                things = self.mentions.found[noun.i].things
-                somewhere = any(lexicon.is_place(thing.head, prep.lower_) for thing in things)
-                place = somewhere and prep.lower_ not in NO_PLACE_AFTER
-                yield Part("place" if place else "with", self._phrase(noun), prep.lower_)
+                whole, where = self._whole(noun), prep.lower_
+                place = where not in NO_PLACE_AFTER and self._is_place(whole, where)
+                if place and whole != noun:
+                    yield Part("place", self._phrase(whole), where, f"the {noun.lower_} of")
+                else:
+                    yield Part("place" if place else "with", self._phrase(noun), where)
+
+    def _is_place(self, noun, after: str) -> bool:
+        return any(lexicon.is_place(thing.head, after) for thing in self.mentions.found[noun.i].things)
+
+    def _whole(self, noun):
+        """ "The edge of a forest": the forest."""
+        if noun.lower_ in lexicon.SIDES:
+            for prep in (child for child in noun.rights if child.lower_ == "of"):
+                return next((c for c in prep.children if c.dep_ == "pobj" and c.i in self.mentions.found), noun)
+        return noun
 
     def _phrase(self, noun) -> tuple[str | Mention, ...]:
         """A noun with what is joined to it: "a piece of cheese", "bread and jam"."""

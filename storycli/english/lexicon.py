@@ -25,6 +25,8 @@ def _meant_by(name: str) -> Mapping[str, str]:
 # Who
 MALE = _words("male")
 FEMALE = _words("female")
+BEFORE_NAME = _words("before_name")
+VAGUE = _words("vague")
 PERSON = _words("person")
 ANIMAL = _words("animal")
 MALE_NAMES = _words("male_names")
@@ -38,6 +40,7 @@ NEVER = _words("never")
 BODY = _words("body")
 MASS = _words("mass")
 COUNTS = _words("counts")
+SIDES = _words("sides")
 TREATS = _words("treats")
 MISSED = _words("missed")
 TIME = _words("time")
@@ -71,6 +74,7 @@ WEATHER = _told_by("weather")
 HOURS = _told_by("hours")
 
 # What pictures show
+TITLES = _meant_by("titles")
 KIN = _meant_by("kin")
 FOOTAGE = _meant_by("footage")
 MOTIONS: Mapping[str, str] = _LISTS["motions"]

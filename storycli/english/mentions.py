@@ -115,8 +115,10 @@ class Mentions:
         article = next((c.lower_ for c in (*owner.lefts, *token.lefts) if c.tag_ in ("DT", "PRP$")), "")
         inside = [child for child in token.lefts if child.dep_ in (*INSIDE, "poss") and child.tag_ != "PRP$"]
         inner = [t for child in inside for t in child.subtree if t.tag_ not in ("DT", "PRP$") and not t.is_punct]
-        name = self.page.surface[token.i]
-        words = " ".join([*(self.page.surface[t.i] for t in inner), name]).replace(" 's", "'s")
+        given = self.page.names.get(token.i, "").lower()
+        name = token.text if given else self.page.surface[token.i]
+        before = (lexicon.TITLES.get(t.lower_.rstrip("."), self.page.surface[t.i]) for t in inner)
+        words = " ".join([*before, name]).replace(" 's", "'s")
         name_like = token.tag_.startswith("NNP") or self._is_known(token.lower_)  # "Ines" is no plural
         proper = name_like and name[:1].isupper() and not article
         proper = proper and not self._alone(token) and not self._plain_plural(token)
@@ -125,6 +127,15 @@ class Mentions:
             return self._called(self.found[token.head.i], head, words)
         if article in ("a", "an") and (who := self._said_to_be(token)) is not None:
             return self._called(who, head, words)
+        if (
+            article == "the"
+            and token.tag_ == "NN"
+            and not inner
+            and self._is_subject(token)
+            and (one := self.cast.unseen(head, self.number))
+        ):
+            self.note(one, token, subject=True)
+            return self._called(Mention((one,), "a"), head, words)
         if self._plain_plural(token):
             head = head.removesuffix("s")
         plural = self._plain_plural(token) or (token.tag_ in ("NNS", "NNPS") and not proper)
@@ -138,6 +149,8 @@ class Mentions:
             new=article in ("a", "an", "another") or bool(inner and inner[0].like_num),
             modifiers=frozenset(t.lower_.rstrip(".") for t in inner),
         )
+        if given:
+            thing.call(given)
         if token.dep_ != "poss" or (thing.animate and thing.seen < 0):
             self.note(thing, token, subject=self._is_subject(token), aside=token.dep_ == "pobj")
         return Mention((thing,), "a" if article == "an" else article)
@@ -155,7 +168,12 @@ class Mentions:
 
     def _is_known(self, name: str) -> bool:
         """Whether somebody of the story goes by a name."""
-        return any(thing.proper and name in thing.names for thing in self.cast.things)
+        return any(name in thing.names and (thing.proper or name in thing.given) for thing in self.cast.things)
+
+    def names(self, token) -> bool:
+        """Whether a word is somebody's name: Thunder may be a horse."""
+        mention = self.found.get(token.i)
+        return mention is not None and any(token.lower_ in thing.given for thing in mention.things)
 
     def _said_to_be(self, noun) -> Mention | None:
         """Whom a sentence tells the kind of ("Max is a little boy"), if it is somebody known by name."""
@@ -172,7 +190,7 @@ class Mentions:
         thing.names.add(head)
         thing.looks = thing.looks or words.lower()
         kind, gender = kind_of(head, False)
-        if thing.proper and kind != "thing":
+        if (thing.proper or thing.head in lexicon.VAGUE) and kind != "thing":
             thing.kind, thing.gender = kind, gender or thing.gender
         return mention
 
@@ -190,7 +208,7 @@ class Mentions:
         given = self.found.get(name.i)
         if given is not None and given.things[0] in self.cast.things and given.things[0].proper:
             self.cast.things.remove(given.things[0])
-        thing.names.add(self.page.surface[name.i].lower())
+        thing.call(self.page.surface[name.i].lower())
 
     # Pronouns
 
@@ -236,8 +254,9 @@ class Mentions:
         head, subject, counted = token.lower_, self._is_subject(token), self._counted(token)
         if head == "one" and token.dep_ in ("dobj", "pobj") and counted == token:  # "he saw one"
             same = [thing for thing in self.cast.things if not thing.animate and thing.seen >= 0]
+            same = [thing for thing in same if not lexicon.is_place(thing.head)] or same
             if same:
-                return Mention((max(same, key=lambda thing: thing.place),), "a")
+                return Mention((max(same, key=lambda thing: (thing.plural, thing.place)),), "a")
         group = self.cast.last_plural() if head in ("one", "other", "others", "another", "both") else None
         if counted != token and (of := self._of(counted)) is not None and of.things:  # "one of the boys"
             group = of.things[0] if of.things[0].head not in lexicon.INDEFINITE else group  # "one of the others"

@@ -42,6 +42,8 @@ class Heroes:
     def plain(self, thing: Thing, article: str) -> str:
         """A thing that is no hero and has no name of its own."""
         words = thing.words
+        if thing.head in lexicon.VAGUE and not thing.plural:
+            words = thing.looks or {"he": "man", "she": "woman"}.get(thing.gender, words)
         if thing.head in lexicon.KIN and not thing.plural:
             words = " ".join([*words.split()[:-1], lexicon.KIN[thing.head]])
         if thing.proper and thing.kind != "person":
@@ -70,7 +72,7 @@ class Movers(Heroes):
         if hero is not None:
             return self._anybody(hero, thing)
         noun = thing.words if thing.head in lexicon.INDEFINITE else thing.head
-        if thing.proper and thing.looks:
+        if (thing.proper or thing.head in lexicon.VAGUE) and thing.looks:
             noun = thing.looks.split()[-1]
             if kind_of(noun, False)[0] == "thing":  # "Bolt was a car"
                 return with_article(noun)
@@ -117,8 +119,8 @@ def _looks(thing: Thing) -> str:
     title = thing.words.lower().split()[0]
     if thing.words.lower() in NAMED or title in NAMED:
         return thing.words.lower() if thing.words.lower() in NAMED else title
-    if thing.head in lexicon.KIN:
-        return lexicon.KIN[thing.head]
+    if relative := {thing.head, title} & lexicon.KIN.keys():
+        return lexicon.KIN[relative.pop()]
     if thing.kind == "animal" and thing.head in lexicon.ANIMAL:
         return thing.head
     if title != thing.head and title in lexicon.PERSON | lexicon.MALE | lexicon.FEMALE and len(title) > 3:

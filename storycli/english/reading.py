@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from storycli.english.beside import name_of
 from storycli.english.dictionary import index, parser, past_lemma, verb_lemma
 from storycli.english.misread import FINITE, NAME, NOUN, misread
 
@@ -15,7 +16,7 @@ class Page:
 
     Quotations are parsed as ``"Yes,"``, so that what is said in them is not taken for what happens (``quoted``). Words
     that the tagger took for something else are parsed as common ones, "walked" and "man"; ``lemmas`` has what the
-    verbs among them stand for, ``nouns`` the nouns.
+    verbs among them stand for, ``nouns`` the nouns. "Her cat Whiskers" is parsed as "her cat"; ``names`` has the name.
     """
 
     def __init__(self, text: str):
@@ -23,6 +24,7 @@ class Page:
         spaces: list[bool] = []  # whether one follows
         self.surface: list[str] = []
         self.quoted: list[bool] = []
+        self.names: dict[int, str] = {}
         for piece, quote in self._pieces(text):
             if spaces and piece.startswith(" "):
                 spaces[-1] = True
@@ -31,6 +33,7 @@ class Page:
             spaces += [bool(token.whitespace_) for token in tokens]
             self.surface += [quote, *[""] * (len(tokens) - 1)] if quote else [token.text for token in tokens]
             self.quoted += [bool(quote)] * len(tokens)
+        self._take_names(words, spaces)
         self.doc = self._parsed(words, spaces)
         self.lemmas: dict[int, str] = {}
         self.nouns: dict[int, str] = {}
@@ -49,6 +52,25 @@ class Page:
             yield '"Yes,"' if after[:1].islower() or inner.endswith(",") else '"Yes."', match[0]
             position = match.end()
         yield text[position:], ""
+
+    def _take_names(self, words: list[str], spaces: list[bool]) -> None:
+        """Take the names out of the words that stand beside a noun."""
+        i = 0
+        while i < len(words):
+            at = name_of(words, i)
+            if at is None or self.quoted[at]:
+                i += 1
+                continue
+            if at > i:
+                self.surface[i] += f" {self.surface[at]}"
+                spaces[i] = spaces[at]
+            else:
+                self.surface[at + 1] = f"{self.surface[at]} {self.surface[at + 1]}"
+            noun = i if at > i else i - 1
+            self.names[noun] = " ".join([*self.names.pop(i, "").split(), words[at]])
+            for kept in (words, spaces, self.surface, self.quoted):
+                del kept[at]
+            i = noun
 
     @staticmethod
     def _parsed(words: list[str], spaces: list[bool]):

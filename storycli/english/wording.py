@@ -87,7 +87,7 @@ class Scene:
             lead = "at"
         elif noun.head in lexicon.ON and not noun.plural and part.lead not in PLACED:
             lead = "on"
-        self.place = Part("place", part.words, lead)
+        self.place = Part("place", part.words, lead, part.side)
         if noun.head in lexicon.INDOORS:
             self.weather = ""
 
@@ -174,7 +174,7 @@ def _short(pieces: list[tuple[int, str]]) -> str:
 
 def _words_of(part: Part, names: Heroes) -> str:
     words = [names.all_of(word) if isinstance(word, Mention) else word for word in part.words]
-    return " ".join([part.lead, *words]).strip()
+    return " ".join(word for word in (part.lead, part.side, *words) if word)
 
 
 def _footage_place(part: Part, event: Event, names: Heroes) -> str:
