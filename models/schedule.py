@@ -72,3 +72,13 @@ def v_from_eps(eps: Tensor, x0: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
     """The velocity of (x0, eps), the training target of a v-predicting model; all (b, ...), t (b,)."""
     a, s = signal_and_noise(alpha_bar, t, x0)
     return a * eps - s * x0
+
+
+def min_snr_weight(x0: Tensor, t: Tensor, alpha_bar: Tensor, limit: float, predicts: str) -> Tensor:
+    """Weights (b, 1, ...) by which a squared error of "v" or "eps" counts as that of x0 times min(SNR, limit).
+
+    x0 (b, ...), t (b,). Hang et al. 2023.
+    """
+    a, s = signal_and_noise(alpha_bar, t, x0)
+    snr = (a / s).square()
+    return snr.clamp(max=limit) / (snr + 1 if predicts == "v" else snr)

@@ -47,3 +47,21 @@ def test_every_prediction_leads_back_to_the_pair_that_made_x_t(alpha_bar):
     torch.testing.assert_close(schedule.eps_from_v(v, x_t, t, alpha_bar), eps)
     torch.testing.assert_close(schedule.x0_from_eps(eps, x_t, t, alpha_bar), x0, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(schedule.eps_from_x0(x0, x_t, t, alpha_bar), eps, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("predicts", ["v", "eps"])
+def test_min_snr_weighs_the_error_of_the_clean_sample(predicts):
+    alpha_bar = schedule.cosine()
+    x0, noise, off = torch.randn(3, 4, 2, 2, 5, generator=torch.Generator().manual_seed(3)).double()
+    t = torch.tensor([30, 300, 600, 980])
+    x_t = schedule.q_sample(x0, t, noise, alpha_bar)
+    clean = schedule.x0_from_eps(noise + off, x_t, t, alpha_bar)  # what eps that is ``off`` implies
+    wrong = (
+        off
+        if predicts == "eps"
+        else schedule.v_from_eps(noise + off, clean, t, alpha_bar) - schedule.v_from_eps(noise, x0, t, alpha_bar)
+    )
+    signal, sigma = schedule.signal_and_noise(alpha_bar, t, x0)
+    expected = (clean - x0).square() * (signal / sigma).square().clamp(max=5)
+    weight = schedule.min_snr_weight(x0, t, alpha_bar, 5.0, predicts)
+    torch.testing.assert_close(wrong.square() * weight, expected)

@@ -24,7 +24,7 @@ from models.personal import (
     word_start,
 )
 from models.sampler import clip_noise
-from models.schedule import q_sample, signal_and_noise, v_from_eps
+from models.schedule import min_snr_weight, q_sample, v_from_eps
 from models.unet import VideoUNet
 from models.video_model import VideoModel
 from storycli.characters.views import WORD, Views
@@ -274,9 +274,7 @@ def personal_loss(
     noise = clip_noise(x0.shape, model.shared_noise, generator)
     x_t = q_sample(x0, t, noise, model.alpha_bar)
     target = v_from_eps(noise, x0, t, model.alpha_bar) if model.predicts == "v" else noise
-    signal, sigma = signal_and_noise(model.alpha_bar, t, x0)
-    snr = (signal / sigma).square()
-    weight = snr.clamp(max=config.snr_limit) / (snr + 1 if model.predicts == "v" else snr)
+    weight = min_snr_weight(x0, t, model.alpha_bar, config.snr_limit, model.predicts)
     weight = weight * (BACKGROUND + (1 - BACKGROUND) * mask)
     kept = (torch.rand(len(x0), generator=generator) >= config.drop_structure).float()
 

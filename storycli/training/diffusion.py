@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models import precision
 from models.sampler import clip_noise
-from models.schedule import cosine, q_sample, signal_and_noise, v_from_eps
+from models.schedule import cosine, min_snr_weight, q_sample, v_from_eps
 from models.structure import StructureConfig, StructureEncoder
 from models.unet import UNetConfig, VideoUNet
 from models.weights import save
@@ -201,11 +201,8 @@ def denoising_loss(
     depth = vary_structure(batch["depth"], batch["mask"], generator)
     with_structure = (torch.rand(b, generator=generator) >= config.drop_structure).float()
 
-    signal, sigma = signal_and_noise(alpha_bar, t, x0)
-    snr = (signal / sigma).square()
-    weight = snr.clamp(max=config.snr_limit) / (snr + 1 if config.predicts == "v" else snr)
     focus = 1 + config.foreground_weight * batch["mask"]
-    weight = weight * focus / focus.mean()
+    weight = min_snr_weight(x0, t, alpha_bar, config.snr_limit, config.predicts) * focus / focus.mean()
 
     # All copies come before the forward pass: one after it would wait for the device to finish that.
     on_cpu = x_t, target, weight, t, context, words, depth, with_structure[:, None, None, None, None]
