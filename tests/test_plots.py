@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from storycli import plots
 from storycli.english import lexicon, wording
+from storycli.english.beside import name_of
 from storycli.english.cast import Thing
 from storycli.english.events import Event, events
 from storycli.english.mentions import Mention
@@ -350,6 +351,24 @@ def test_people_with_names_are_told_by_their_looks():
 def test_a_name_looks_as_the_story_says_it_does(text, picture, motion):
     plot = offline(text)[-1]
     assert (plot.prompt.removesuffix(", storybook style"), plot.query) == (picture, motion)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("his sister Anna", "Anna"),
+        ("his sister Tom", None),
+        ("the dog Rusty", "Rusty"),
+        ("The girl Tom met", None),
+        ("Bruno the bear", "Bruno"),
+        ("Bruno the bear cub", "Bruno"),
+        ("She showed Bruno the bear", None),
+    ],
+)
+def test_a_name_belongs_to_the_noun_beside_it_where_it_can_be_no_one_else_s(words, name):
+    words = words.split()
+    found = [at for at in (name_of(words, i) for i in range(len(words))) if at is not None]
+    assert [words[at] for at in found] == ([name] if name else [])
 
 
 @pytest.mark.parametrize(
