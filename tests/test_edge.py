@@ -1,7 +1,10 @@
 """The one edge where what goes wrong becomes a line, a hint and an exit code."""
 
+import random
+
 import pytest
 import torch
+import torch._inductor.config
 from test_cli import COMMANDS
 
 from storycli.cli import KEEP, _keeps
@@ -17,6 +20,20 @@ def test_a_gpu_that_is_full_is_told_without_a_traceback(run, studio, script, ted
     assert done.err.endswith(
         "error: the memory of the GPU is full\nhint: try --frames 8, a smaller --size, or --model storybook\n"
     )
+
+
+def test_a_model_that_cannot_be_compiled_is_told_without_a_traceback(run, studio, script, teddy, monkeypatch):
+    unique = random.random()  # or torch would find what it compiled another time
+
+    def compiled(*_, **__):
+        return torch.compile(lambda x: x.sin() * unique)(torch.ones(3))
+
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
+    monkeypatch.setattr("storycli.manifest.recipe", compiled)
+    done = run("render", script, "--llm", "none", "-c", teddy)
+    assert done.code == 1
+    assert "error: torch cannot compile the model: InvalidCxxCompiler: No working C++ compiler found" in done.err
+    assert done.err.endswith("\nhint: install a C++ compiler such as g++, or leave out --compile\n")
 
 
 @pytest.mark.parametrize("command", [("doctor",), ("models", "list")])

@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from timm.optim import muon
 from tiny import STRUCTURE, UNET
+from torch import nn
 
 from models.schedule import cosine
+from models.structure import StructureEncoder
+from models.unet import VideoUNet
 from storycli import config
 from storycli.errors import StoryError
 from storycli.training import fit, video
@@ -53,6 +56,24 @@ def test_shards_are_read_as_one_list(data):
     assert len(shards) == 12
     second = load_file(data / "stills" / "00001.safetensors")["latents"]
     torch.testing.assert_close(shards[[7, 0]]["latents"][0], second[1])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # which torch looks at, and hides what it says
+def test_compiled_networks_learn_the_same(data, tmp_path, monkeypatch):
+    compile, compiled = nn.Module.compile, []
+
+    def without_kernels(self, **how):  # a compiler of C++ takes minutes
+        compiled.append(type(self))
+        compile(self, backend="eager", **how)
+
+    monkeypatch.setattr(nn.Module, "compile", without_kernels)
+    run(data, tmp_path / "plain")
+    assert not compiled
+    run(data, tmp_path / "compiled", replace(CONFIG, compile=True))
+    assert compiled == [VideoUNet, StructureEncoder]
+    for name in ("unet", "structure"):
+        plain, same = (load_file(tmp_path / kind / f"{name}.safetensors") for kind in ("plain", "compiled"))
+        torch.testing.assert_close(same, plain, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -61,7 +61,7 @@ class StoryGroup(TyperGroup):
             sys.stdout = None
             raise typer.Exit(0) from error
         except Exception as error:
-            if not (refused := _refused_by_disk(error) or _refused_by_gpu(error)):
+            if not (refused := _refused_by_disk(error) or _refused_by_torch(error)):
                 raise
             screen.fail(*refused)
             raise typer.Exit(1) from error
@@ -78,11 +78,13 @@ def _refused_by_disk(error: Exception) -> tuple[str, str] | None:
     return (f"the disk: {full}", FREE_SOME) if full in str(error) else None
 
 
-def _refused_by_gpu(error: Exception) -> tuple[str, str] | None:
-    """The same of a GPU whose memory is full; where torch was never imported, that is not it."""
-    torch = sys.modules.get("torch")
-    if torch and isinstance(error, torch.OutOfMemoryError):
+def _refused_by_torch(error: Exception) -> tuple[str, str] | None:
+    """The same of a GPU whose memory is full, or of a model that cannot be compiled here."""
+    if (torch := sys.modules.get("torch")) and isinstance(error, torch.OutOfMemoryError):
         return "the memory of the GPU is full", "try --frames 8, a smaller --size, or --model storybook"
+    if (dynamo := sys.modules.get("torch._dynamo")) and isinstance(error, dynamo.exc.BackendCompilerFailed):
+        why = str(error).partition("\n")[0]
+        return f"torch cannot compile the model: {why}", "install a C++ compiler such as g++, or leave out --compile"
     return None
 
 

@@ -114,6 +114,10 @@ TRAINING = {
     "often": (Often, None),
     "assets": (Assets, None),
     "workers": (Workers, 1),
+    "compile": (
+        Annotated[bool, Option("--compile", help="Compile the networks first: minutes once, then quicker steps.")],
+        False,
+    ),
     "device": (Device, None),
     "quiet": (Quiet, False),
     "verbose": (Verbose, False),

@@ -54,6 +54,7 @@ class TrainConfig:
     shared_noise: float = 0.5  # share of the noise variance that all frames of a clip have in common
     seed: int = 0
     seen_before: int = 0  # frames that the networks had seen when this run began
+    compile: bool = False  # the networks, once for stills and once for clips: minutes, then quicker steps
 
     @property
     def frames(self) -> int:
@@ -99,6 +100,9 @@ def train(
     denoiser = Denoiser(unet, structure).to(device, memory_format=torch.channels_last)
     denoiser.freeze_all_but(config.stage)
     average = averaged(denoiser)
+    if config.compile:
+        denoiser.unet.compile(dynamic=False)
+        denoiser.structure.compile(dynamic=False)
     alpha_bar = cosine() if alpha_bar is None else alpha_bar
     stills = Shards(data / "stills") if config.still_frames or config.still_share else None
     clips = Shards(data / "clips") if config.clip_frames else None
