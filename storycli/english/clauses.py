@@ -15,6 +15,7 @@ from storycli.english.visible import free_relative, real, visible
 UNREAL = {"if", "unless", "whether", "lest", "though", "although", "so", "that", "than", "where", "how"}
 EARLIER = {"after", "when", "once", "because", "since", "soon"}
 LATER = {"before", "until", "till"}
+GREETINGS = {"goodbye", "bye", "hello", "hi", "thanks"}
 JOINING = {"and", "but", "or", "then", "so", "while", "as", "where", "that", *EARLIER, *LATER}
 MOMENTS = {"time", "moment", "minute", "instant", "second", "day"}
 
@@ -48,7 +49,7 @@ class Clauses:
         """The subject that stands with the verb itself, or None."""
         helpers = [child for child in verb.children if child.dep_ in ("aux", "auxpass")]
         for child in (*verb.children, *(c for helper in helpers for c in helper.children)):
-            if child.pos_ in ("ADV", "ADP"):  # "out came the turnip"
+            if child.pos_ in ("ADV", "ADP") or child.lower_ in GREETINGS:  # "out came the turnip", "said goodbye"
                 continue
             if child.dep_ in ("nsubj", "nsubjpass", "csubj") and not self.page.quoted[child.i]:
                 return self.own_subject(child) if self.is_verb(child) else child
@@ -76,7 +77,7 @@ class Clauses:
     def _inverted(self, verb):
         """A subject after its verb: '"Fire!" shouted the cook', "there stood a man", "down the street came a band"."""
         after = next((c for c in verb.rights if c.dep_ in ("dobj", "attr", "npadvmod") and not _is_time(c)), None)
-        if after is None or verb.i == self.sent.start:
+        if after is None or after.lower_ in GREETINGS or verb.i == self.sent.start:
             return None
         before = self.page.doc[verb.i - 1]
         if _has(verb, "expl"):

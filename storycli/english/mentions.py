@@ -43,10 +43,10 @@ class Mentions:
             self._christen(token)
 
     def _counted(self, noun):
-        """ "Hundreds of candles": the candles."""
+        """ "Hundreds of candles": the candles; "the two of them": them."""
         prep = next((child for child in noun.rights if child.lower_ == "of"), None)
         inner = next((child for child in prep.children if child.dep_ == "pobj"), None) if prep is not None else None
-        return inner if inner is not None and noun.lemma_.lower() in lexicon.COUNTS else noun
+        return inner if inner is not None and (noun.lemma_.lower() in lexicon.COUNTS or noun.like_num) else noun
 
     def actor(self, verb) -> Mention:
         """Who does it: the agent of a passive, the subject and whoever is joined to it, or whoever acted last."""
@@ -60,12 +60,12 @@ class Mentions:
             while clause.dep_ == "conj":
                 clause = clause.head
             subject = clause.head
-        if subject is None or subject.i not in self.found:
+        counted = subject if subject is None or subject.lower_ == "one" else self._counted(subject)
+        if subject is None or not {subject.i, counted.i} & self.found.keys():
             return Mention(self.cast.last_actor())
-        counted = subject if subject.lower_ == "one" else self._counted(subject)
         joined = [
             *self._read_apart(verb, subject),
-            self.found.get(counted.i, self.found[subject.i]),
+            self.found[counted.i if counted.i in self.found else subject.i],
             *(self.found[t.i] for t in _joined(subject) if t.i in self.found),
         ]
         return Mention(tuple(dict.fromkeys(t for mention in joined for t in mention.things)), joined[0].article)
@@ -119,7 +119,8 @@ class Mentions:
         name = token.text if given else self.page.surface[token.i]
         before = (lexicon.TITLES.get(t.lower_.rstrip("."), self.page.surface[t.i]) for t in inner)
         words = " ".join([*before, name]).replace(" 's", "'s")
-        name_like = token.tag_.startswith("NNP") or self._is_known(token.lower_)  # "Ines" is no plural
+        known = token.lower_ in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES or self._is_known(token.lower_)
+        name_like = token.tag_.startswith("NNP") or known  # "Ines" is no plural
         proper = name_like and name[:1].isupper() and not article
         proper = proper and not self._alone(token) and not self._plain_plural(token)
         head = name.lower() if proper else self.page.nouns.get(token.i) or token.lemma_.lower()
@@ -275,7 +276,11 @@ class Mentions:
 
 
 def _has_article(token) -> bool:
-    return token.tag_[0] == "N" or any(child.tag_ in ("DT", "PRP$") for child in token.lefts)
+    return (
+        token.tag_[0] == "N"
+        or token.lower_ in lexicon.KIN
+        or any(child.tag_ in ("DT", "PRP$") for child in token.lefts)
+    )
 
 
 def _joined(noun) -> list:
