@@ -20,7 +20,8 @@ class Thing:
     gender: str = ""  # he, she, it, or not known yet
     plural: bool = False
     proper: bool = False
-    looks: str = ""  # what a name is said to be: "shepherd boy"
+    looks: str = ""  # what a name is said to be, "shepherd boy", or a relative: a bear's son is a bear
+    part: bool = False  # of a body; but "a chest" is none
     names: set[str] = field(default_factory=set)  # every noun it has been called by
     given: set[str] = field(default_factory=set)  # of these the names that came beside its noun
     seen: float = -1  # sentence of the last mention
@@ -85,7 +86,8 @@ class Cast:
         for title in modifiers & (lexicon.MALE | lexicon.FEMALE) if proper else ():
             gender = kind_of(title, False)[1]
             kind = kind if kind == "animal" else "person"  # Mr. Fox is a fox
-        thing = Thing(head, words, kind, gender, plural, proper, names={head})
+        part = kind == "thing" and head in lexicon.BODY and not new
+        thing = Thing(head, words, kind, gender, plural, proper, part=part, names={head})
         if proper:  # Santa Claus is Santa, and Captain Vega the captain
             thing.names |= set(words.lower().split()) - lexicon.KIN.keys()
         self.things.append(thing)
@@ -170,7 +172,7 @@ class Cast:
                 continue
             nearness = -0.8 * min(sentence - thing.seen, 6)
             carried = 0.9 if thing.subject and subject else 0.5 if not thing.subject and not subject else 0.0
-            if thing.head in lexicon.BODY and thing.kind == "thing":
+            if thing.part:
                 fit -= 1.5
             aside = -0.6 if thing.aside and not thing.animate else 0.0
             lively = 0.3 if subject and thing.animate else 0.0

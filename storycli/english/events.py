@@ -226,7 +226,7 @@ class _Sentence:
         """The prepositions after an object that tell where the deed is, too: "ate cake in the garden"."""
         if noun.dep_ != "dobj" or self.clauses.lemma(noun.head) in lexicon.PERCEPTION:  # "saw a cat on the roof"
             return []
-        preps = [child for child in noun.rights if child.dep_ == "prep" and child.lower_ in ("in", "on", "at")]
+        preps = [child for child in noun.rights if child.dep_ == "prep" and child.lower_ in ("in", "on", "at", "under")]
         return [prep for prep in preps if any(part.role == "place" for part in self.preposition(prep))]
 
     def _seen(self, verb) -> Iterator[Part]:
@@ -274,6 +274,8 @@ class _Sentence:
 
     def _phrase(self, noun) -> tuple[str | Mention, ...]:
         """A noun with what is joined to it: "a piece of cheese", "bread and jam"."""
+        if noun.lower_.endswith(("self", "selves")):
+            return (noun.lower_,)
         found = self.mentions.found
         words: list[str | Mention] = [found[noun.i]]
         around = self._around(noun)

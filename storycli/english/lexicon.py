@@ -76,6 +76,7 @@ HOURS = _told_by("hours")
 # What pictures show
 TITLES = _meant_by("titles")
 KIN = _meant_by("kin")
+GROWN = _meant_by("grown")
 FOOTAGE = _meant_by("footage")
 MOTIONS: Mapping[str, str] = _LISTS["motions"]
 

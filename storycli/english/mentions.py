@@ -8,6 +8,7 @@ from storycli.english.clauses import Clauses
 from storycli.english.dictionary import is_plural
 
 PRONOUNS = {*SINGULAR, *PLURAL, *SPEAKER, "it", "itself"}
+OWNED_BY = {"his": "he", "her": "she", "its": "it"}
 SPAN = 100_000  # more tokens than a sentence has: places in the story grow with its sentences
 INSIDE = ("compound", "nmod", "nummod", "quantmod", "amod")
 EACH_OTHER = {("each", "other"), ("another", "one")}  # the second is what the first hangs on
@@ -152,6 +153,8 @@ class Mentions:
         )
         if given:
             thing.call(given)
+        if head in lexicon.KIN and not plural:
+            self._take_after(thing, token)
         if token.dep_ != "poss" or (thing.animate and thing.seen < 0):
             self.note(thing, token, subject=self._is_subject(token), aside=token.dep_ == "pobj")
         return Mention((thing,), "a" if article == "an" else article)
@@ -210,6 +213,18 @@ class Mentions:
         if given is not None and given.things[0] in self.cast.things and given.things[0].proper:
             self.cast.things.remove(given.things[0])
         thing.call(self.page.surface[name.i].lower())
+
+    def _take_after(self, thing: Thing, token) -> None:
+        """A relative of an animal is one, too."""
+        for owner in (child for child in token.lefts if child.dep_ == "poss"):
+            if owner.lower_ in OWNED_BY:
+                whose = self.cast.pronoun(OWNED_BY[owner.lower_], self.number, subject=True, other_than=(thing,))
+            else:
+                whose = self.found[owner.i].things if owner.i in self.found else ()
+            if len(whose) == 1 and whose[0].kind == "animal" and not whose[0].plural:
+                noun = whose[0].looks or whose[0].head
+                grown = lexicon.KIN[thing.head] not in ("boy", "girl")
+                thing.kind, thing.looks = "animal", lexicon.GROWN.get(noun, noun) if grown else noun
 
     # Pronouns
 

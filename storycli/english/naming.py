@@ -11,6 +11,7 @@ from storycli.world import words as world_words
 from storycli.world.words import with_article
 
 OWN_WORDS = {name for hero in world_words.CORE.values() for name in hero.names}
+ORDINALS = {"first", "second", "third", "fourth", "fifth", "last", "next"}  # "a first pig" says nothing
 NAMED = OWN_WORDS | {name for hero in world_words.HELD_OUT.values() for name in hero.names}
 
 
@@ -45,7 +46,10 @@ class Heroes:
         if thing.head in lexicon.VAGUE and not thing.plural:
             words = thing.looks or {"he": "man", "she": "woman"}.get(thing.gender, words)
         if thing.head in lexicon.KIN and not thing.plural:
-            words = " ".join([*words.split()[:-1], lexicon.KIN[thing.head]])
+            adjectives = [word for word in words.split()[:-1] if not (thing.looks and word.endswith("'s"))]
+            words = " ".join([*adjectives, thing.looks or lexicon.KIN[thing.head]])
+        if len(numbered := words.split()) > 1 and not thing.plural:
+            words = " ".join(word for word in numbered if word not in ORDINALS)
         if thing.proper and thing.kind != "person":
             return words
         alone = words == thing.head  # "some", and not "some of the foxes"
@@ -72,10 +76,12 @@ class Movers(Heroes):
         if hero is not None:
             return self._anybody(hero, thing)
         noun = thing.words if thing.head in lexicon.INDEFINITE else thing.head
-        if (thing.proper or thing.head in lexicon.VAGUE) and thing.looks:
+        if (thing.proper or thing.head in lexicon.VAGUE | lexicon.KIN.keys()) and thing.looks:
             noun = thing.looks.split()[-1]
             if kind_of(noun, False)[0] == "thing":  # "Bolt was a car"
                 return with_article(noun)
+        elif thing.head in lexicon.KIN:
+            noun = lexicon.KIN[thing.head].split()[-1]
         if thing.kind == "person" and thing.words not in OWN_WORDS and noun not in OWN_WORDS:
             if thing.plural or thing.head in lexicon.GROUPS or thing.head == "we":
                 return "people"
