@@ -347,6 +347,7 @@ def test_people_with_names_are_told_by_their_looks():
         ("A man dug a hole. He found a chest and opened it.", "a man opening the chest", "a man opening the chest"),
         ("She danced. The cat washed itself.", "a cat washing itself", "a cat washing itself"),
         ("Aunt Rose baked a cake.", "a woman baking a cake", "a woman baking a cake"),
+        ("Papa Bear sat down. Mama Bear danced.", "a bear dancing", "a bear dancing"),
         ("Dr. Green sang. The doctor laughed.", "a doctor laughing", "a person laughing"),
         ("Mr. Fox met Mrs. Hen. He laughed.", "a fox laughing", "a fox laughing"),
         ("Mia fed her cat Whiskers. Whiskers purred.", "a cat purring", "a cat purring"),

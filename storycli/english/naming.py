@@ -125,10 +125,12 @@ def _looks(thing: Thing) -> str:
     title = thing.words.lower().split()[0]
     if thing.words.lower() in NAMED or title in NAMED:
         return thing.words.lower() if thing.words.lower() in NAMED else title
-    if relative := {thing.head, title} & lexicon.KIN.keys():
-        return lexicon.KIN[relative.pop()]
+    if thing.head in lexicon.KIN:
+        return lexicon.KIN[thing.head]
     if thing.kind == "animal" and thing.head in lexicon.ANIMAL:
         return thing.head
+    if title in lexicon.KIN:
+        return lexicon.KIN[title]
     if title != thing.head and title in lexicon.PERSON | lexicon.MALE | lexicon.FEMALE and len(title) > 3:
         return title
     return thing.looks or {"he": "man", "she": "woman"}.get(thing.gender, "person")
