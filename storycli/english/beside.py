@@ -19,8 +19,9 @@ def name_of(words: Sequence[str], i: int) -> int | None:
     if article is None:
         return None
     after = words[i + 1] if i + 1 < len(words) else ""
-    owned = words[article].lower() in OWNERS or not _knows(after)  # but "the girl Tom met"
-    if _is_name(after) and owned and _knows(after) != OTHER.get(gender, "nobody"):
+    known = lexicon.gender_of_name(after.lower())
+    owned = words[article].lower() in OWNERS or not known  # but "the girl Tom met"
+    if _is_name(after) and owned and known != OTHER.get(gender, "nobody"):
         return i + 1
     name, goes_on = article - 1, after.islower() and kind_of(after, False)[0] != "thing"  # "Bella the bear cub"
     if name < 0 or goes_on or words[article].lower() != "the" or not _is_name(words[name]):
@@ -32,9 +33,3 @@ def _is_name(word: str) -> bool:
     lower = word.lower()
     capital = re.fullmatch("[A-Z][a-z]+", word) and lower not in lexicon.BEFORE_NAME
     return bool(capital) and lower not in lexicon.TIME and not lexicon.is_place(lower)
-
-
-def _knows(name: str) -> str:
-    """Whether it is a name for him, or for her, where people have it."""
-    lower = name.lower()
-    return "he" if lower in lexicon.MALE_NAMES else "she" if lower in lexicon.FEMALE_NAMES else ""

@@ -47,8 +47,8 @@ def kind_of(head: str, proper: bool) -> tuple[str, str]:
         return "person", "he"
     if head in lexicon.FEMALE:
         return "person", "she"
-    if proper and head in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES:
-        return "person", "he" if head in lexicon.MALE_NAMES else "she"
+    if proper and (gender := lexicon.gender_of_name(head)):
+        return "person", gender
     if head in lexicon.PERSON:
         return "person", ""
     if head in lexicon.ANIMAL:

@@ -24,8 +24,8 @@ def is_word(word: str) -> bool:
 
 def is_plural(word: str) -> bool:
     """Whether a word is the plural of a noun in the dictionary ("sparks"), and no first name ("James")."""
-    named = word in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES
-    return word.endswith("s") and word not in index("noun") and word[:-1] in index("noun") and not named
+    noun = word.endswith("s") and word not in index("noun") and word[:-1] in index("noun")
+    return noun and not lexicon.gender_of_name(word)
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from storycli.english import lexicon
 from storycli.english.cast import Cast, Thing
 from storycli.english.clauses import JOINING, Clauses
-from storycli.english.mentions import Mention, Mentions
+from storycli.english.mentions import Mention, Mentions, after_of
 from storycli.english.reading import Page
 from storycli.english.visible import real
 
@@ -267,10 +267,8 @@ class _Sentence:
 
     def _whole(self, noun):
         """ "The edge of a forest": the forest."""
-        if noun.lower_ in lexicon.SIDES:
-            for prep in (child for child in noun.rights if child.lower_ == "of"):
-                return next((c for c in prep.children if c.dep_ == "pobj" and c.i in self.mentions.found), noun)
-        return noun
+        whole = after_of(noun) if noun.lower_ in lexicon.SIDES else None
+        return whole if whole is not None and whole.i in self.mentions.found else noun
 
     def _phrase(self, noun) -> tuple[str | Mention, ...]:
         """A noun with what is joined to it: "a piece of cheese", "bread and jam"."""

@@ -81,6 +81,11 @@ FOOTAGE = _meant_by("footage")
 MOTIONS: Mapping[str, str] = _LISTS["motions"]
 
 
+def gender_of_name(name: str) -> str:
+    """Whether a first name, in lower case, is one for "he" or "she"; neither where it is not known."""
+    return "he" if name in MALE_NAMES else "she" if name in FEMALE_NAMES else ""
+
+
 def is_place(noun: str, after: str = "") -> bool:
     """Whether a noun says where one is, after a preposition where it needs one: one is under the stars, not at them."""
     return noun in PLACES and (PLACES[noun] != "starry night" or after in UNDER)

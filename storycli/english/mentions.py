@@ -45,9 +45,8 @@ class Mentions:
 
     def _counted(self, noun):
         """ "Hundreds of candles": the candles; "the two of them": them."""
-        prep = next((child for child in noun.rights if child.lower_ == "of"), None)
-        inner = next((child for child in prep.children if child.dep_ == "pobj"), None) if prep is not None else None
-        return inner if inner is not None and (noun.lemma_.lower() in lexicon.COUNTS or noun.like_num) else noun
+        counts = noun.lemma_.lower() in lexicon.COUNTS or noun.like_num
+        return (after_of(noun) or noun) if counts else noun
 
     def actor(self, verb) -> Mention:
         """Who does it: the agent of a passive, the subject and whoever is joined to it, or whoever acted last."""
@@ -120,7 +119,7 @@ class Mentions:
         name = token.text if given else self.page.surface[token.i]
         before = (lexicon.TITLES.get(t.lower_.rstrip("."), self.page.surface[t.i]) for t in inner)
         words = " ".join([*before, name]).replace(" 's", "'s")
-        known = token.lower_ in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES or self._is_known(token.lower_)
+        known = lexicon.gender_of_name(token.lower_) or self._is_known(token.lower_)
         name_like = token.tag_.startswith("NNP") or known  # "Ines" is no plural
         proper = name_like and name[:1].isupper() and not article
         proper = proper and not self._alone(token) and not self._plain_plural(token)
@@ -162,7 +161,7 @@ class Mentions:
     @staticmethod
     def _alone(token) -> bool:
         """Whether a word's capital is only that of a sentence without a verb: "Splash!", "Bread, cheese"."""
-        named = token.lower_ in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES
+        named = lexicon.gender_of_name(token.lower_)
         return token.i == token.sent.start and not named and not any(other.tag_[:2] == "VB" for other in token.sent)
 
     def _plain_plural(self, token) -> bool:
@@ -288,6 +287,12 @@ class Mentions:
             self.cast.things.append(thing)
         self.note(thing, token, subject=subject)
         return Mention((thing,))
+
+
+def after_of(noun):
+    """The noun that another one is of ("hundreds of candles"), or None."""
+    prep = next((child for child in noun.rights if child.lower_ == "of"), None)
+    return next((child for child in prep.children if child.dep_ == "pobj"), None) if prep is not None else None
 
 
 def _has_article(token) -> bool:

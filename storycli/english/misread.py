@@ -91,7 +91,7 @@ def _surely_noun(token) -> bool:
 
 def _surely_name(token) -> bool:
     """A first name that was read as an adverb: "Lily gets into a washtub"."""
-    known = token.lower_ in lexicon.MALE_NAMES | lexicon.FEMALE_NAMES
+    known = lexicon.gender_of_name(token.lower_) != ""
     return known and token.text[:1].isupper() and not token.tag_.startswith("NN")
 
 

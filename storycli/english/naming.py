@@ -76,7 +76,7 @@ class Movers(Heroes):
         if hero is not None:
             return self._anybody(hero, thing)
         noun = thing.words if thing.head in lexicon.INDEFINITE else thing.head
-        if (thing.proper or thing.head in lexicon.VAGUE | lexicon.KIN.keys()) and thing.looks:
+        if thing.looks and (thing.proper or thing.head in lexicon.VAGUE or thing.head in lexicon.KIN):
             noun = thing.looks.split()[-1]
             if kind_of(noun, False)[0] == "thing":  # "Bolt was a car"
                 return with_article(noun)
