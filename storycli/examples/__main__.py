@@ -2,8 +2,8 @@
 
 ASSETS is a folder filled by ``storycli.world.generator.fetch_assets``. The clips show training characters only, so the
 hero of the example is new to all of them. A clip lends its figure's outline to whoever is drawn after it, so everything
-is done, wherever it makes sense, by one of each build: an animal with the round head that suits most heroes, a person,
-and somebody else.
+is done, wherever it makes sense, by one of each build: an animal with the round head and the small ears that suit most
+heroes, a person, and somebody else.
 """
 
 import csv
@@ -32,11 +32,11 @@ PICTURE_SIZE = 512
 CLIP_SIZE, CLIP_FRAMES = 256, 24
 AGAIN = {"swim": 3, "sail": 3}  # what only one place is made for is shown more often there
 BUILDS = {
-    "animal": ("bear", "panda", "koala", "dog", "mouse", "tiger", "monkey"),
+    "animal": ("bear", "panda", "tiger"),
     "person": ("girl", "boy", "princess", "astronaut", "wizard"),
     "": (
-        "penguin", "rabbit", "dinosaur", "fox", "owl", "pig", "robot", "elephant", "frog", "chick", "cow", "snowman",
-        "lion", "ghost",
+        "penguin", "dog", "rabbit", "dinosaur", "mouse", "fox", "owl", "koala", "pig", "robot", "elephant", "monkey",
+        "frog", "chick", "cow", "snowman", "lion", "ghost",
     ),
 }  # fmt: skip
 SOURCE, LICENCE = "storybook world (Fluent Emoji by Microsoft)", "MIT"
