@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from models.confined import standing_apart
-from storycli.depth import near
+from storycli.depth import foreground
 from storycli.faces import resemblance
 from storycli.inbetween import moved
 
@@ -47,7 +47,7 @@ def carried(frames: Array, depth: Array, heroes: Sequence[Sequence[Array]] = ())
     lent its drawing by a frame of its own.
     """
     height, width = depth.shape[1:]
-    in_front = near(depth)
+    in_front = foreground(depth)
     if len(frames) == 1 or not in_front.any():
         return frames
     onward, back = steps(depth, in_front)

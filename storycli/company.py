@@ -7,7 +7,7 @@ out, made smaller until all have room, and shown once for each hero, every other
 import cv2
 import numpy as np
 
-from storycli.depth import behind, near
+from storycli.depth import behind, foreground
 
 Array = np.ndarray
 COUNTS = 0.3  # of the largest figure's area is a figure, too
@@ -38,7 +38,7 @@ def figures(depth: Array) -> list[Array]:
 
     Scenery close behind a figure is nearer than the rest of its row, too, but not half as near as the figure is.
     """
-    in_front = near(depth)
+    in_front = foreground(depth)
     if not in_front.any():
         return []
     solid = in_front & (depth > (behind(depth) + np.quantile(depth[in_front], 0.75)) / 2)

@@ -113,7 +113,7 @@ def behind(depth: np.ndarray) -> np.ndarray:
     return np.quantile(depth, BEHIND, axis=-1, keepdims=True)
 
 
-def near(depth: np.ndarray) -> np.ndarray:
+def foreground(depth: np.ndarray) -> np.ndarray:
     """A rough mask of what stands before the ground and the scenery: depth (...,h,w) -> bool (...,h,w).
 
     It stands before what is behind it in its row; up to three quarters of the row may be its own.
@@ -124,7 +124,7 @@ def near(depth: np.ndarray) -> np.ndarray:
 def figure(depth: np.ndarray) -> np.ndarray:
     """What a picture is of, as bool (h,w), by its depth (h,w) in [0, 1]: of all that is near, what has the middle."""
     height, width = depth.shape
-    mask = cv2.morphologyEx(np.uint8(near(depth)), cv2.MORPH_OPEN, np.ones((5, 5)))
+    mask = cv2.morphologyEx(np.uint8(foreground(depth)), cv2.MORPH_OPEN, np.ones((5, 5)))
     # Rows that it fills have nothing behind it: they are its own if those above and below are.
     reach = height // 6
     mask = np.pad(mask, ((2 * reach, 2 * reach), (0, 0)))

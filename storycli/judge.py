@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from storycli import catalogue
-from storycli.depth import estimator, near
+from storycli.depth import estimator, foreground
 from storycli.library.encoder import Encoder
 from storycli.media.pictures import pictures, read
 
@@ -76,7 +76,7 @@ class Judge:
         )
 
     def identity(self, frames: np.ndarray, depth: np.ndarray, likenesses: Sequence[np.ndarray]) -> float:
-        seen = self.encoder.embed_clips(list(self.alone(frames, near(depth))[:, None]))
+        seen = self.encoder.embed_clips(list(self.alone(frames, foreground(depth))[:, None]))
         return float(np.mean([(seen @ pictured.T).mean() for pictured in likenesses]))
 
     def prompt(self, frames: np.ndarray, sentence: str) -> float:
@@ -85,7 +85,7 @@ class Judge:
 
     def alone(self, frames: np.ndarray, figure: np.ndarray | None = None) -> np.ndarray:
         """Frames uint8 (f,h,w,3) where all but a figure (f,h,w) is white; by default what stands in front."""
-        figure = near(self.estimator.estimate(frames)) if figure is None else figure
+        figure = foreground(self.estimator.estimate(frames)) if figure is None else figure
         return np.where(figure[..., None], frames, 255).astype(np.uint8)
 
 

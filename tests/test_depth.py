@@ -9,7 +9,7 @@ from models.depth_net import DptHybrid
 from models.depth_small import DepthSmall, DepthSmallConfig
 from models.precision import pick_device
 from storycli import catalogue, depth
-from storycli.depth import DepthEstimator, figure, near
+from storycli.depth import DepthEstimator, figure, foreground
 from storycli.errors import StoryError
 from storycli.training import depth as train_depth
 from storycli.training import fit, scenes
@@ -278,10 +278,10 @@ def test_a_flat_picture_has_no_figure():
     assert not figure(np.full((64, 64), 0.5, np.float32)).any()
 
 
-def test_near_is_what_stands_before_its_row():
+def test_the_foreground_is_what_stands_before_its_row():
     depth = np.tile(np.linspace(0, 1, 8, dtype=np.float32)[:, None], (1, 8))
     depth[2:5, 3:5] += 0.2
-    mask = near(depth)
+    mask = foreground(depth)
     assert mask[2:5, 3:5].all() and mask.sum() == 6
     assert torch.from_numpy(mask).dtype == torch.bool
 

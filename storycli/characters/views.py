@@ -15,7 +15,7 @@ from torch import Tensor
 from models import precision
 from models.video_model import VideoModel
 from storycli import catalogue
-from storycli.depth import DepthEstimator, estimator, figure, near
+from storycli.depth import DepthEstimator, estimator, figure, foreground
 from storycli.footage import readable
 from storycli.media import video
 from storycli.media.pictures import read
@@ -155,7 +155,7 @@ def encode_views(
     with precision.autocast(model.device, exact=model.exact), model.at_work("autoencoder"):
         latents = [model.autoencoder_encode(some.to(model.device).float() / 127.5 - 1) for some in pixels.split(16)]
     latents = torch.cat(latents).float().cpu()
-    where = torch.from_numpy(near(depth) if masks is None else masks).float()
+    where = torch.from_numpy(foreground(depth) if masks is None else masks).float()
     cells = F.adaptive_avg_pool2d(where, latents.shape[-2:])[:, None]
     with precision.autocast(model.device, exact=model.exact), model.at_work("text"):
         context, words = model.text.read([prompt.replace(f"{WORD} ", "") for prompt in prompts])
