@@ -149,6 +149,8 @@ def test_the_examples_of_the_method():
         ("She'd hung it on the line. He\u2019d sing.", ["she hang"]),
         ("She grabs her sled and runs outside.", ["she grab", "she run"]),
         ("Lily gets into a washtub and paddles to school.", ["lily get", "lily paddle"]),
+        ("A boy met a girl. They became friends. He kept her letter. She sang.", ["boy meet", "girl sing"]),
+        ("The wolf became a frog. The dog kept up with it.", ["wolf become", "dog keep"]),
         ("Molly walks home. Polly ran. Billy sings.", ["molly walk", "polly run", "billy sing"]),
     ],
 )  # fmt: skip
@@ -348,6 +350,11 @@ def test_people_with_names_are_told_by_their_looks():
         ("She danced. The cat washed itself.", "a cat washing itself", "a cat washing itself"),
         ("Aunt Rose baked a cake.", "a woman baking a cake", "a woman baking a cake"),
         ("Papa Bear sat down. Mama Bear danced.", "a bear dancing", "a bear dancing"),
+        ("The wolf sang. The pig ran to his brother.", "a pig running to a pig", "a pig running to a pig"),
+        ("A man met a sleeping bear. It danced.", "a bear dancing", "a bear dancing"),
+        ('"Hello, Bear!" said the fox. He hugged him.', "a fox hugging a bear", "a fox hugging a bear"),
+        ('"Anna, look!" said the boy. He hugged her.', "a boy hugging a woman", "a boy hugging a woman"),
+        ('"Look, Snow!" said the boy. He hugged the fox.', "a boy hugging a fox", "a boy hugging a fox"),
         ("Dr. Green sang. The doctor laughed.", "a doctor laughing", "a person laughing"),
         ("Mr. Fox met Mrs. Hen. He laughed.", "a fox laughing", "a fox laughing"),
         ("Mia fed her cat Whiskers. Whiskers purred.", "a cat purring", "a cat purring"),
@@ -481,6 +488,10 @@ def test_what_is_in_the_picture(text, picture):
         ("A cottage stood at the edge of a forest. A cat slept.", "a cat sleeping at the edge of a forest"),
         ("He ran to the top of the hill. He sang.", "a man singing on the top of the hill"),
         ("Mia and her dog Thunder swam. Thunder barked.", "a dog barking"),
+        ("A cat went to the beach. It swam in the sea. It slept.", "a cat sleeping on the beach"),
+        ("A cat was at home. It swam in the sea. It slept.", "a cat sleeping in the sea"),
+        ("A wolf came to the house. He blew it down.", "a wolf blowing down the house"),
+        ("A cat slept. It painted all its life.", "a cat painting"),
     ],
 )  # fmt: skip
 def test_where_it_is_and_in_what_weather(text, picture):

@@ -33,6 +33,11 @@ class Thing:
     def animate(self) -> bool:
         return self.kind != "thing"
 
+    @property
+    def lasting(self) -> str:
+        """The noun without what may be over by now: a sleeping bear is a bear."""
+        return " ".join(word for word in self.words.split() if word not in lexicon.PASSING)
+
     def call(self, name: str) -> None:
         """Give it a name beside its noun: "her cat Whiskers"."""
         given = {name, *name.split()}

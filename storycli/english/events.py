@@ -47,6 +47,12 @@ class Event:
         """Who acts."""
         return self.mention.things
 
+    @property
+    def things(self) -> set[Thing]:
+        """Who acts, and whom and what it is done to or with."""
+        mentions = (word for part in self.parts for word in part.words if isinstance(word, Mention))
+        return {thing for mention in (self.mention, *mentions) for thing in mention.things}
+
 
 @dataclass(slots=True)
 class Waiting:
@@ -216,7 +222,7 @@ class _Sentence:
 
     def _object(self, noun) -> Part:
         lemma = noun.lemma_.lower()
-        if lemma in lexicon.TIME:
+        if lemma in lexicon.TIME or (lemma == "life" and any(word.lower_ == "all" for word in noun.lefts)):
             return Part("time", (noun.lower_,))
         if lemma == "home" and not list(noun.children):
             return Part("place", ("home",))
@@ -315,6 +321,6 @@ def _named(mention: Mention) -> str:
             if thing.head in ("we", "you")
             else thing.words
             if own
-            else f"the {thing.words}"
+            else f"the {thing.lasting}"
         )
     return " and ".join(names)

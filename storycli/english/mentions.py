@@ -1,5 +1,6 @@
 """Whom the words of a sentence mean: its nouns and pronouns, each with the things of the story that it stands for."""
 
+import re
 from dataclasses import dataclass
 
 from storycli.english import lexicon
@@ -11,6 +12,8 @@ PRONOUNS = {*SINGULAR, *PLURAL, *SPEAKER, "it", "itself"}
 OWNED_BY = {"his": "he", "her": "she", "its": "it"}
 SPAN = 100_000  # more tokens than a sentence has: places in the story grow with its sentences
 INSIDE = ("compound", "nmod", "nummod", "quantmod", "amod")
+# Whom somebody speaks to: "Good morning, Bear!", "Anna, look!"
+SPOKEN_TO = re.compile(r"(?:^|(?<=, ))[A-Z][a-z]+(?=[,.!?]*$)|^[A-Z][a-z]+(?=[,!])")
 EACH_OTHER = {("each", "other"), ("another", "one")}  # the second is what the first hangs on
 
 
@@ -32,6 +35,7 @@ class Mentions:
         late = []
         for token in self.sent:
             if self.page.quoted[token.i]:
+                self._speak_to(token)
                 continue
             mention = self._of(token)
             if mention is not None and mention.things:
@@ -107,6 +111,14 @@ class Mentions:
         if token.dep_ == "attr" and any(c.dep_ == "nsubj" and c.lower_ == "it" for c in token.head.lefts):
             return True  # "It was a raven. It perched"
         return self.clauses.is_verb(token.head) and self.clauses.own_subject(token.head) == token
+
+    def _speak_to(self, token) -> None:
+        """A quotation tells of whom it speaks to, if that is a name or an animal."""
+        for word in SPOKEN_TO.findall(self.page.surface[token.i][1:-1]):
+            head = word.lower()
+            if head in lexicon.ANIMAL or lexicon.gender_of_name(head) or self._is_known(head):
+                thing = self.cast.noun(head, word, plural=False, proper=True, new=False, modifiers=frozenset())
+                self.note(thing, token, subject=False)
 
     # Nouns
 
@@ -217,7 +229,7 @@ class Mentions:
         """A relative of an animal is one, too."""
         for owner in (child for child in token.lefts if child.dep_ == "poss"):
             if owner.lower_ in OWNED_BY:
-                whose = self.cast.pronoun(OWNED_BY[owner.lower_], self.number, subject=True, other_than=(thing,))
+                whose = self._owner(OWNED_BY[owner.lower_], token, thing)
             else:
                 whose = self.found[owner.i].things if owner.i in self.found else ()
             if len(whose) == 1 and whose[0].kind == "animal" and not whose[0].plural:
@@ -225,18 +237,29 @@ class Mentions:
                 grown = lexicon.KIN[thing.head] not in ("boy", "girl")
                 thing.kind, thing.looks = "animal", lexicon.GROWN.get(noun, noun) if grown else noun
 
+    def _owner(self, wanted: str, token, owned: Thing) -> tuple[Thing, ...]:
+        """Whose it is: who acts ("the pig ran to his brother"), if it can be, or whom the story goes on with."""
+        actor = self._actor_around(token)
+        if len(actor) == 1 and owned not in actor and actor[0].gender in (wanted, "") and actor[0].animate:
+            actor[0].gender = wanted
+            return actor
+        return self.cast.pronoun(wanted, self.number, subject=True, other_than=(owned,))
+
+    def _actor_around(self, token) -> tuple[Thing, ...]:
+        """Who does what a word stands in the clause of."""
+        verb = token.head
+        while not self.clauses.is_verb(verb) and verb.dep_ != "ROOT":
+            verb = verb.head
+        actor = self.clauses.subject(verb) if self.clauses.is_verb(verb) else None
+        return self.found[actor.i].things if actor is not None and actor.i in self.found else ()
+
     # Pronouns
 
     def _pronoun(self, token) -> Mention:
         subject = self._is_subject(token) or token.dep_ == "poss"
         other_than: tuple[Thing, ...] = ()
         if not subject and not token.lower_.endswith(("self", "selves")):
-            verb = token.head
-            while not self.clauses.is_verb(verb) and verb.dep_ != "ROOT":
-                verb = verb.head
-            actor = self.clauses.subject(verb) if self.clauses.is_verb(verb) else None
-            if actor is not None and actor.i in self.found:
-                other_than = self.found[actor.i].things
+            other_than = self._actor_around(token)
         both = any(other.lower_ == "it" for other in self.sent)  # "he kneels beside it": it is the animal
         things = self.cast.pronoun(token.lower_, self.number, subject=subject, other_than=other_than, person=both)
         for thing in things if token.dep_ != "poss" else ():

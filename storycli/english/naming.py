@@ -1,7 +1,7 @@
 """What prompts and queries call the things of a story: heroes by their marks, people by their looks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from storycli.english import lexicon
 from storycli.english.cast import Thing, kind_of
@@ -16,10 +16,13 @@ NAMED = OWN_WORDS | {name for hero in world_words.HELD_OUT.values() for name in 
 
 
 class Heroes:
-    """Names things as a prompt does: characters marked, people and objects by their nouns."""
+    """Names things as a prompt does: characters marked, people and objects by their nouns.
 
-    def __init__(self, characters: Sequence[Character]):
-        self.characters = characters
+    Those that are ``met`` already need not be any more what they were found to be ("a sleeping bear").
+    """
+
+    def __init__(self, characters: Sequence[Character], met: Collection[Thing] = ()):
+        self.characters, self.met = characters, met
 
     def all_of(self, mention: Mention) -> str:
         """Every thing of a mention, joined by "and"."""
@@ -42,7 +45,7 @@ class Heroes:
 
     def plain(self, thing: Thing, article: str) -> str:
         """A thing that is no hero and has no name of its own."""
-        words = thing.words
+        words = thing.lasting if thing in self.met else thing.words
         if thing.head in lexicon.VAGUE and not thing.plural:
             words = thing.looks or {"he": "man", "she": "woman"}.get(thing.gender, words)
         if thing.head in lexicon.KIN and not thing.plural:

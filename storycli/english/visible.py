@@ -30,6 +30,10 @@ def visible(clauses, verb, animate) -> bool:
         return False  # "as he had always done"
     if "auxpass" in children and not {"agent", "prep", "prt"} & children.keys() and lemma in lexicon.STAYING:
         return False  # "the lift was broken"
+    if lemma == "keep" and not {"ccomp", "xcomp", "acomp", "oprd", "prep", "prt"} & children.keys():
+        return False  # "kept it"
+    if lemma == "become" and "attr" in children and children["attr"].lemma_.lower() in lexicon.RELATED:
+        return False  # "became friends"
     if lemma == "make" and "auxpass" in children and "prep" in children and "agent" not in children:
         return False  # "was made of metal"
     if "acomp" in children and lemma in lexicon.CHANGES:

@@ -40,6 +40,7 @@ class Scene:
     weather: str = ""
     hour: str = ""
     here: list[Part] = field(default_factory=list)
+    met: set[Thing] = field(default_factory=set)  # whom and what earlier events have shown
 
     def enter(self, event: Event) -> None:
         """Move on to ``event``."""
@@ -63,6 +64,7 @@ class Scene:
 
     def leave(self, event: Event) -> None:
         """Stay, after ``event``, where it has led."""
+        self.met |= event.things
         if event.verb in LEAVING and any(part.role == "object" and _place_of(part) for part in event.parts):
             self.place = None
         for part in self.here:
@@ -82,6 +84,8 @@ class Scene:
             noun.head in ("snow", "water", "ice", "sand", "bed", "sofa", "stage", "stairs") and self.place
         ):
             return
+        if part.lead == "in" and noun.head in lexicon.WATERS and self._outdoors():
+            return
         lead = ARRIVING.get(part.lead, part.lead or "in")
         if noun.head in lexicon.AT and part.lead == "to":
             lead = "at"
@@ -90,6 +94,10 @@ class Scene:
         self.place = Part("place", part.words, lead, part.side)
         if noun.head in lexicon.INDOORS:
             self.weather = ""
+
+    def _outdoors(self) -> bool:
+        noun = _place_of(self.place) if self.place is not None else None
+        return noun is not None and noun.head not in lexicon.INDOORS | lexicon.WATERS
 
 
 def _moves_a_thing(event: Event) -> bool:
@@ -109,12 +117,13 @@ def _place_of(part: Part) -> Thing | None:
 
 def prompt(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
     """The picture in words: the heroes as ``{name}``, what they do, where, and when it is not an ordinary day."""
-    heroes = Heroes(characters)
+    heroes = Heroes(characters, scene.met)
     pieces = [(9, heroes.all_of(event.mention)), (9, _doing(event))]
     pieces += [(_weight(part), _words_of(part, heroes)) for part in _ordered(event)]
     inside = any(part.lead in ("among", "into", "onto", "between") for part in event.parts)
-    if scene.place is not None and not scene.here and not inside:
-        pieces.append((7, _words_of(scene.place, heroes)))
+    place = _carried(scene, event)
+    if place is not None and not inside:
+        pieces.append((7, _words_of(place, heroes)))
     told = " ".join(words for _, words in pieces)
     where = [_place_of(part) for part in scene.here or ([scene.place] if scene.place else [])]
     indoors = any(noun is not None and noun.head in lexicon.INDOORS for noun in where)
@@ -127,7 +136,7 @@ def prompt(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
 
 def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
     """The motion in words: the same deed by anybody, in the place of the storybook world that is near in meaning."""
-    movers = Movers(characters)
+    movers = Movers(characters, scene.met)
     particles = " ".join(
         part.words[0] for part in event.parts if part.role == "particle" and isinstance(part.words[0], str)
     )
@@ -138,10 +147,17 @@ def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
     pieces = [(9, movers.all_of(event.mention)), (9, motion or _doing(event))]
     if not (motion and motion.endswith(("away", "closer"))):
         pieces += [(_weight(part), _words_of(part, movers)) for part in objects]
-    places = scene.here or ([scene.place] if scene.place else [])
-    if places:
-        pieces.append((7, _footage_place(places[-1], event, movers)))
+    place = scene.here[-1] if scene.here else _carried(scene, event)
+    if place is not None:
+        pieces.append((7, _footage_place(place, event, movers)))
     return _short(pieces)
+
+
+def _carried(scene: Scene, event: Event) -> Part | None:
+    """The place of earlier events, where this one tells none; what is done to a house is not done in it."""
+    if scene.place is None or scene.here or _place_of(scene.place) in event.things:
+        return None
+    return scene.place
 
 
 def _doing(event: Event) -> str:
