@@ -351,6 +351,8 @@ def test_people_with_names_are_told_by_their_looks():
         ("Aunt Rose baked a cake.", "a woman baking a cake", "a woman baking a cake"),
         ("Papa Bear sat down. Mama Bear danced.", "a bear dancing", "a bear dancing"),
         ("The wolf sang. The pig ran to his brother.", "a pig running to a pig", "a pig running to a pig"),
+        ("Two brothers, Leo and Max, ran. They sang.", "two brothers singing", "two brothers singing"),
+        ("Mia and Tom, two rabbits, ran. Tom sang.", "a rabbit singing", "a rabbit singing"),
         ("A man met a sleeping bear. It danced.", "a bear dancing", "a bear dancing"),
         ('"Hello, Bear!" said the fox. He hugged him.', "a fox hugging a bear", "a fox hugging a bear"),
         ('"Anna, look!" said the boy. He hugged her.', "a boy hugging a woman", "a boy hugging a woman"),
@@ -492,6 +494,11 @@ def test_what_is_in_the_picture(text, picture):
         ("A cat was at home. It swam in the sea. It slept.", "a cat sleeping in the sea"),
         ("A wolf came to the house. He blew it down.", "a wolf blowing down the house"),
         ("A cat slept. It painted all its life.", "a cat painting"),
+        ("A cat slept in the garden. A dog walked in.", "a dog walking in the garden"),
+        ("In the evening a cat ate. The sun rose. A dog ran.", "a dog running"),
+        ("A cat ate. The sun went down. A dog ran.", "a dog running at sunset"),
+        ("A cat ate. The moon came out. A dog ran.", "a dog running at night"),
+        ("A dragon ran. A man threw a bucket of water at it.", "a man throwing a bucket of water at a dragon"),
     ],
 )  # fmt: skip
 def test_where_it_is_and_in_what_weather(text, picture):

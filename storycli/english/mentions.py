@@ -136,8 +136,10 @@ class Mentions:
         proper = name_like and name[:1].isupper() and not article
         proper = proper and not self._alone(token) and not self._plain_plural(token)
         head = name.lower() if proper else self.page.nouns.get(token.i) or token.lemma_.lower()
+        if token.dep_ == "appos" and token.head.i in self.found and token.tag_ == "NNS":
+            return self._called_together(token, head)
         if token.dep_ == "appos" and token.head.i in self.found:
-            return self._called(self.found[token.head.i], head, words)
+            return self._called(self.found[token.head.i], head, "" if proper else words)
         if article in ("a", "an") and (who := self._said_to_be(token)) is not None:
             return self._called(who, head, words)
         if (
@@ -209,6 +211,17 @@ class Mentions:
             thing.kind, thing.gender = kind, gender or thing.gender
         return mention
 
+    def _called_together(self, noun, head: str) -> Mention:
+        """ "Leo and Max, two brothers": each of them is one."""
+        first = noun.head
+        while first.dep_ == "conj" and first.head.i in self.found:
+            first = first.head
+        joined = [self.found[word.i] for word in (first, *_joined(first)) if word.i in self.found and word != noun]
+        for mention in joined:
+            if not mention.things[0].plural:
+                self._called(mention, head, lexicon.KIN.get(head, head))
+        return Mention(tuple(thing for mention in joined for thing in mention.things))
+
     def _christen(self, verb) -> None:
         """ "A girl named Lucy", "they named the boat Luna": from now on that is its name."""
         if self.page.quoted[verb.i] or not verb.tag_.startswith("VB") or verb.lemma_ not in ("name", "call"):
@@ -253,13 +266,21 @@ class Mentions:
         actor = self.clauses.subject(verb) if self.clauses.is_verb(verb) else None
         return self.found[actor.i].things if actor is not None and actor.i in self.found else ()
 
+    def _object_before(self, token) -> tuple[Thing, ...]:
+        """ "Threw a bucket of water at it": neither bucket nor water, which are what is done to it."""
+        if token.dep_ != "pobj" or not self.clauses.is_verb(token.head.head):
+            return ()
+        objects = [child for child in token.head.head.rights if child.dep_ == "dobj" and child.i < token.i]
+        inside = [word for noun in objects for word in noun.subtree if word.i in self.found]
+        return tuple(thing for word in inside for thing in self.found[word.i].things)
+
     # Pronouns
 
     def _pronoun(self, token) -> Mention:
         subject = self._is_subject(token) or token.dep_ == "poss"
         other_than: tuple[Thing, ...] = ()
         if not subject and not token.lower_.endswith(("self", "selves")):
-            other_than = self._actor_around(token)
+            other_than = (*self._actor_around(token), *self._object_before(token))
         both = any(other.lower_ == "it" for other in self.sent)  # "he kneels beside it": it is the animal
         things = self.cast.pronoun(token.lower_, self.number, subject=subject, other_than=other_than, person=both)
         for thing in things if token.dep_ != "poss" else ():

@@ -30,6 +30,7 @@ ARRIVING = {
 PLACED = {"in", "on", "at", "under", "underneath", "beneath", "among", "by", "near", "beside", "outside", "along"}
 ENTERING = {"enter", "reach", "cross", "visit", "explore"}
 LEAVING = {"leave", "exit", "flee", "escape"}
+RISING, SETTING = {"rise", "come", "appear", "climb", "peek"}, {"set", "go", "sink", "disappear"}
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Scene:
         for hour, words in lexicon.HOURS.items():
             if words & event.words:
                 self.hour = hour
+        self.hour = _sky(event, self.hour)
         for weather, words in lexicon.WEATHER.items():
             if words & event.words:
                 self.weather = "" if event.verb in ("pass", "stop", "end", "clear") else weather
@@ -98,6 +100,16 @@ class Scene:
     def _outdoors(self) -> bool:
         noun = _place_of(self.place) if self.place is not None else None
         return noun is not None and noun.head not in lexicon.INDOORS | lexicon.WATERS
+
+
+def _sky(event: Event, hour: str) -> str:
+    """The hour that a sun or a moon tells by its coming and going, or else ``hour``."""
+    for head in (thing.head for thing in event.actors):
+        if head == "sun" and event.verb in RISING | SETTING:
+            return "" if event.verb in RISING else "at sunset"
+        if head == "moon" and event.verb in RISING:
+            return "at night"
+    return hour
 
 
 def _moves_a_thing(event: Event) -> bool:
@@ -185,7 +197,7 @@ def _short(pieces: list[tuple[int, str]]) -> str:
     pieces = [(weight, words) for weight, words in pieces if words]
     while sum(len(words.split()) for _, words in pieces) > MAX_WORDS and min(weight for weight, _ in pieces) < 8:
         pieces.remove(min(reversed(pieces), key=lambda piece: piece[0]))
-    return " ".join(words for _, words in pieces)
+    return " ".join(words for _, words in pieces).replace(" in in ", " in ")  # "walks in", told to be in a corridor
 
 
 def _words_of(part: Part, names: Heroes) -> str:
