@@ -62,7 +62,7 @@ def kind_of(head: str, proper: bool) -> tuple[str, str]:
         return "person", "she"
     if head.endswith("man") and len(head) > 5:
         return "person", "he"
-    if proper and not lexicon.is_place(head) and head not in lexicon.TIME:
+    if proper and not lexicon.is_place(head) and head not in lexicon.TIME | lexicon.PLANETS:
         return "person", ""
     return "thing", "it"
 

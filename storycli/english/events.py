@@ -207,11 +207,18 @@ class _Sentence:
                     yield from self.preposition(child)
                 case "ccomp" if child.tag_ in ("VB", "VBG") and child.i > verb.i:
                     yield from self._seen(child)
+                case "ccomp" if child.tag_[:2] == "JJ" and child.i > verb.i:  # "swallowed her whole"
+                    yield from (Part("object", self._phrase(noun)) for noun in child.lefts if noun.i in found)
                 case "prt" | "acomp":
                     yield Part("particle", (child.lower_,))
+                    for noun in child.rights:  # "put on her cap", where "on" was read as both
+                        if noun.dep_ == "pobj" and noun.i in found:
+                            yield self._object(noun)
                 case "advmod" | "npadvmod" if child.lower_ == "home":
                     yield Part("place", ("home",))
                     yield from (Part("object", self._phrase(noun)) for noun in child.lefts if noun.i in found)
+                case "advmod" if child.lower_ == "back" and any(word.lower_ == "forth" for word in child.rights):
+                    yield Part("manner", ("back and forth",))
                 case "advmod" if child.i > verb.i and child.lower_ in lexicon.PARTICLES:
                     alone = child.lower_ in ("alone", "together") and "dobj" in {other.dep_ for other in verb.children}
                     yield Part("manner" if alone else "particle", (child.lower_,))  # "drank tea together"

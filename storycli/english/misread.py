@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FINITE = ("VBD", "VBZ", "VBP")
 WALKED, EATING, NOUN, NAME = "walked", "eating", "man", "Anna"  # what they are parsed as
-AROUND = lexicon.PARTICLES | {"at", "to", "into", "from", "towards", "onto", "closer"}
+AROUND = lexicon.PARTICLES | {"at", "to", "into", "from", "towards", "onto"}
 
 
 def misread(sent) -> "Iterator[tuple[Token, str]]":
