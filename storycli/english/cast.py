@@ -100,7 +100,7 @@ class Cast:
 
     @staticmethod
     def _differs(thing: Thing, modifiers: frozenset[str]) -> bool:
-        known = set(thing.words.lower().split())
+        known = {word.rstrip(".") for word in thing.words.lower().split()}
         return bool(modifiers) and bool(known - {thing.head}) and not modifiers & known
 
     def unseen(self, head: str, sentence: float) -> Thing | None:

@@ -10,7 +10,7 @@ from storycli.english import lexicon
 from storycli.english.dictionary import past_lemma
 from storycli.english.misread import FINITE
 from storycli.english.reading import Page
-from storycli.english.visible import free_relative, real, visible
+from storycli.english.visible import free_relative, names_deed, real, visible
 
 UNREAL = {"if", "unless", "whether", "lest", "though", "although", "so", "that", "than", "where", "how"}
 EARLIER = {"after", "when", "once", "because", "since", "soon"}
@@ -131,6 +131,8 @@ class Clauses:
                 reporting = lexicon.SPEECH | (lexicon.STATES | lexicon.PERCEPTION if verb.i > head.i else set())
                 reported = self.lemma(head) in reporting and not self._so_that(verb)
                 return own and not reported and self.is_verb(head) and self._in_story(head)
+            case "xcomp" | "advcl" if names_deed(self, verb):
+                return self._in_story(head) and real(self, head)
             case "xcomp":
                 return self.lemma(head) in lexicon.ASPECT and self._in_story(head) and real(self, head)
             case "advcl":
@@ -267,7 +269,7 @@ class Clauses:
     def _start(self, verb, before) -> int:
         """First token of the clause of ``verb``, after the one of ``before``; its joining words belong to it."""
         first, clause = verb.i, verb
-        while clause.dep_ == "xcomp" and clause.head.i > before.i:  # "began to clap"
+        while (clause.dep_ == "xcomp" or names_deed(self, clause)) and clause.head.i > before.i:  # "began to clap"
             clause = clause.head
             first = min(first, clause.i)
         for child in (*verb.lefts, *clause.lefts):

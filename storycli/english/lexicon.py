@@ -37,6 +37,7 @@ INDEFINITE = _words("indefinite")
 NEVER = _words("never")
 PASSING = _words("passing")
 RELATED = _words("related")
+PARENTS = _words("parents")
 
 # Things
 BODY = _words("body")

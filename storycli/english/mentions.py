@@ -223,8 +223,15 @@ class Mentions:
         return Mention(tuple(thing for mention in joined for thing in mention.things))
 
     def _christen(self, verb) -> None:
-        """ "A girl named Lucy", "they named the boat Luna": from now on that is its name."""
-        if self.page.quoted[verb.i] or not verb.tag_.startswith("VB") or verb.lemma_ not in ("name", "call"):
+        """ "A girl named Lucy", "they named the boat Luna", "her name was Lucy": from now on that is its name."""
+        if self.page.quoted[verb.i]:
+            return
+        if verb.lemma_ == "be" and (whose := self._whose_name(verb)):
+            name = next((child for child in verb.rights if child.dep_ == "attr" and child.pos_ == "PROPN"), None)
+            if name is not None:
+                self._name(whose[0], name)
+            return
+        if not verb.tag_.startswith("VB") or verb.lemma_ not in ("name", "call"):
             return
         whom = (
             verb.head if verb.dep_ == "acl" else next((c for c in verb.children if c.dep_ in ("dobj", "nsubj")), verb)
@@ -232,14 +239,28 @@ class Mentions:
         name = next((c for c in verb.rights if c.pos_ == "PROPN" and c.i != whom.i), None)
         if name is None or whom.i not in self.found:
             return
-        thing = self.found[whom.i].things[0]
+        self._name(self.found[whom.i].things[0], name)
+
+    def _whose_name(self, be) -> tuple[Thing, ...]:
+        """ "Her name was", "the name of the girl was": the girl."""
+        noun = next((child for child in be.lefts if child.lower_ == "name"), None)
+        if noun is None:
+            return ()
+        owner, of = next((child for child in noun.lefts if child.dep_ == "poss"), None), after_of(noun)
+        if owner is not None and owner.lower_ in OWNED_BY:
+            return self.cast.pronoun(OWNED_BY[owner.lower_], self.number, subject=True)
+        return next(
+            (self.found[word.i].things for word in (owner, of) if word is not None and word.i in self.found), ()
+        )
+
+    def _name(self, thing: Thing, name) -> None:
         given = self.found.get(name.i)
         if given is not None and given.things[0] in self.cast.things and given.things[0].proper:
             self.cast.things.remove(given.things[0])
         thing.call(self.page.surface[name.i].lower())
 
     def _take_after(self, thing: Thing, token) -> None:
-        """A relative of an animal is one, too."""
+        """A relative of an animal is one, too; and whose mother the story tells of is a child, if it tells no more."""
         for owner in (child for child in token.lefts if child.dep_ == "poss"):
             if owner.lower_ in OWNED_BY:
                 whose = self._owner(OWNED_BY[owner.lower_], token, thing)
@@ -249,6 +270,9 @@ class Mentions:
                 noun = whose[0].looks or whose[0].head
                 grown = lexicon.KIN[thing.head] not in ("boy", "girl")
                 thing.kind, thing.looks = "animal", lexicon.GROWN.get(noun, noun) if grown else noun
+            elif len(whose) == 1 and thing.head in lexicon.PARENTS and whose[0].proper and not whose[0].looks:
+                child, alone = whose[0], whose[0].words.lower() == whose[0].head  # "Mrs. Brown" is none
+                child.looks = {"he": "boy", "she": "girl"}.get(child.gender, "") if alone else ""
 
     def _owner(self, wanted: str, token, owned: Thing) -> tuple[Thing, ...]:
         """Whose it is: who acts ("the pig ran to his brother"), if it can be, or whom the story goes on with."""

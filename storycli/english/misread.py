@@ -122,7 +122,8 @@ def _surely_present(token, finite: bool) -> bool:
     following = token.nbor().lower_ if token.i + 1 < token.sent.end else "."
     if before.dep_ == "compound" and before.head == token and before.tag_ in ("NN", "NNP"):
         single = any(c.lower_ in ("a", "an") for c in (*before.children, *token.children))
-        return not finite or single or token.dep_ in ("conj", "advcl")
+        joined = any(child.dep_ == "conj" and child.tag_ == "VBZ" for child in token.rights)  # "waves and opens"
+        return not finite or single or joined or token.dep_ in ("conj", "advcl")
     if token.dep_ != "conj":
         return False
     return token.head.tag_.startswith("VB") or (token.head.tag_ == "NN" and following in AROUND)

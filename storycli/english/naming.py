@@ -66,7 +66,11 @@ class Heroes:
             return f"the {words}"
         if article in ("his", "her", "its", "their", "my", "our", "your") and thing.head in lexicon.BODY:
             return f"{'their' if article in ('my', 'our', 'your') else article} {words}"
-        if thing.plural or words.split()[-1] in lexicon.MASS or (article == "" and not thing.animate):
+        if (
+            thing.plural
+            or (words.split()[-1] in lexicon.MASS and article != "a")
+            or (article == "" and not thing.animate)
+        ):
             return words
         return with_article(words)
 

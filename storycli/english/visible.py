@@ -18,6 +18,8 @@ def visible(clauses, verb, animate) -> bool:
         return False
     if lemma in lexicon.ASPECT and "xcomp" in children and clauses.is_verb(children["xcomp"]):
         return False  # the inner verb is the event
+    if any(names_deed(clauses, child) for child in verb.rights):
+        return False
     if lemma in lexicon.NOT_DONE and "xcomp" in children:
         return False
     if _reports(clauses, verb) or _is_nothing(clauses, verb, subject):
@@ -45,6 +47,16 @@ def visible(clauses, verb, animate) -> bool:
     if lemma in ("lie", "stand", "sit", "hang") and not animate(verb):
         return "prt" in children
     return True
+
+
+def names_deed(clauses, verb) -> bool:
+    """Whether a verb says what is done, and its head no more: "went to sleep", "went camping", "burst out laughing"."""
+    if verb.dep_ not in ("advcl", "xcomp") or verb.i < verb.head.i:
+        return False
+    head, lemma = clauses.lemma(verb.head), clauses.lemma(verb)
+    if verb.tag_ == "VBG":
+        return head == "burst" or (head == "go" and verb.i == verb.head.i + 1)
+    return (head, lemma) == ("go", "sleep")
 
 
 def _naming(verb) -> bool:

@@ -30,6 +30,7 @@ ARRIVING = {
 PLACED = {"in", "on", "at", "under", "underneath", "beneath", "among", "by", "near", "beside", "outside", "along"}
 ENTERING = {"enter", "reach", "cross", "visit", "explore"}
 LEAVING = {"leave", "exit", "flee", "escape"}
+LOOKING = {"look", "peek", "peer", "gaze", "stare", "glance", "point"}  # under the bed: who does is not there
 RISING, SETTING = {"rise", "come", "appear", "climb", "peek"}, {"set", "go", "sink", "disappear"}
 
 
@@ -70,6 +71,8 @@ class Scene:
         if event.verb in LEAVING and any(part.role == "object" and _place_of(part) for part in event.parts):
             self.place = None
         for part in self.here:
+            if event.verb in LOOKING and part.lead != "into":
+                continue
             if part.lead in ("into", "onto", "to") and _moves_a_thing(event):
                 continue
             if part.role == "object" or part.lead in PLACED or part.lead in ARRIVING or part.lead == "":
@@ -156,6 +159,8 @@ def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
     motion = lexicon.MOTIONS.get(f"{event.verb} {particles}") or lexicon.MOTIONS.get(event.verb)
     if event.passive or not any(thing.animate for thing in event.actors) or (motion == "talking" and objects):
         motion = None
+    if event.verb == "go" and any(part.role == "object" for part in objects):
+        motion = None  # "went camping"
     pieces = [(9, movers.all_of(event.mention)), (9, motion or _doing(event))]
     if not (motion and motion.endswith(("away", "closer"))):
         pieces += [(_weight(part), _words_of(part, movers)) for part in objects]
