@@ -166,6 +166,8 @@ class Mentions:
         )
         if given:
             thing.call(given)
+        if proper and not known and not lexicon.is_place(head) and _led_to(token):
+            thing.kind, thing.gender = "thing", "it"  # "in Hawaii"
         if head in lexicon.KIN and not plural:
             self._take_after(thing, token)
         if token.dep_ != "poss" or (thing.animate and thing.seen < 0):
@@ -361,6 +363,17 @@ def after_of(noun):
     """The noun that another one is of ("hundreds of candles"), or None."""
     prep = next((child for child in noun.rights if child.lower_ == "of"), None)
     return next((child for child in prep.children if child.dep_ == "pobj"), None) if prep is not None else None
+
+
+def _led_to(noun) -> bool:
+    """Whether a name is a place's, by what stands before it: "in Hawaii", "sailed to Bergen", "a train to Rome"."""
+    prep = noun.head
+    if noun.dep_ != "pobj" or prep.dep_ != "prep":
+        return False
+    leading = {word.lemma_.lower() for word in (prep.head, prep.doc[max(prep.i - 1, 0)])} & (
+        lexicon.MOVING | lexicon.LEADING
+    )
+    return prep.lower_ == "in" or (prep.lower_ in ("to", "from") and bool(leading))
 
 
 def _has_article(token) -> bool:

@@ -66,11 +66,9 @@ class Heroes:
             return f"the {words}"
         if article in ("his", "her", "its", "their", "my", "our", "your") and thing.head in lexicon.BODY:
             return f"{'their' if article in ('my', 'our', 'your') else article} {words}"
-        if (
-            thing.plural
-            or (words.split()[-1] in lexicon.MASS and article != "a")
-            or (article == "" and not thing.animate)
-        ):
+        if thing.plural:
+            return f"a {words}" if words.split()[0] in lexicon.COUNTS_OF_ONE else words
+        if (words.split()[-1] in lexicon.MASS and article != "a") or (article == "" and not thing.animate):
             return words
         return with_article(words)
 
