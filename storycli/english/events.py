@@ -139,9 +139,9 @@ class _Sentence:
             )
 
     def _words(self, tokens: Iterable) -> set[str]:
-        """The words that may tell when it is, or what the weather: not what is said, nor anybody's name."""
+        """The words that may tell when it is, or what the weather: not what is said, feared or told of, nor names."""
         plain = (token for token in tokens if not self.page.quoted[token.i] and not self.mentions.names(token))
-        return {token.lower_ for token in plain}
+        return {token.lower_ for token in plain if not _told_of(token)}
 
     def _note_actors(self, verb, mention: Mention) -> None:
         """Who acts is whom the next sentence goes on with; where a passive names who did it, it is the other one."""
@@ -302,6 +302,12 @@ class _Sentence:
             elif child.dep_ == "conj" and child.i in found:
                 words += ["and", *self._phrase(child)]
         return tuple(words)
+
+
+def _told_of(noun) -> bool:
+    """ "Afraid of rain", "sang about the snow": it is not there."""
+    about = noun.dep_ == "pobj" and noun.head.lower_ in ("of", "about")
+    return about and noun.head.head.tag_[:2] in ("JJ", "VB")  # not "in the middle of the night"
 
 
 def _joins(tokens: list) -> bool:

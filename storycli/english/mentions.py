@@ -69,6 +69,7 @@ class Mentions:
             return Mention(self.cast.last_actor())
         joined = [
             *self._read_apart(verb, subject),
+            *self._and_me(subject),
             self.found[counted.i if counted.i in self.found else subject.i],
             *(self.found[t.i] for t in _joined(subject) if t.i in self.found),
         ]
@@ -79,6 +80,15 @@ class Mentions:
         first, before = verb.head, self.page.doc[subject.left_edge.i - 1]
         apart = verb.dep_ == "conj" and first.i in self.found and before.dep_ == "cc" and before.head == first
         return [self.found[first.i]] if apart and all(thing.animate for thing in self.found[first.i].things) else []
+
+    def _and_me(self, subject) -> list[Mention]:
+        """Both of "Grandpa and I", where only one was read as the subject."""
+        around = self.page.doc[max(subject.i - 2, 0) : subject.i + 3]
+        for first, joint, me in zip(around, around[1:], around[2:], strict=False):
+            named = {first.i, me.i} <= self.found.keys() and first.head.i > me.i  # not "he saw Tom and I ran"
+            if named and joint.lower_ == "and" and me.lower_ == "i" and subject in (first, me):
+                return [self.found[first.i], self.found[me.i]]
+        return []
 
     def note(self, thing: Thing, token, *, subject: bool, aside: bool = False) -> None:
         """Remember that ``thing`` was spoken of here."""

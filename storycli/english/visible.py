@@ -32,6 +32,8 @@ def visible(clauses, verb, animate) -> bool:
         return False  # "as he had always done"
     if "auxpass" in children and not {"agent", "prep", "prt"} & children.keys() and lemma in lexicon.STAYING:
         return False  # "the lift was broken"
+    if lemma == "let" and any(clauses.lemma(child) == "go" and child.i == verb.i + 1 for child in verb.rights):
+        return False  # "let go"
     if lemma == "keep" and not {"ccomp", "xcomp", "acomp", "oprd", "prep", "prt"} & children.keys():
         return False  # "kept it"
     if lemma == "become" and "attr" in children and children["attr"].lemma_.lower() in lexicon.RELATED:
