@@ -28,6 +28,7 @@ class Thing:
     place: float = -1  # token of the last mention
     subject: bool = False  # the last mention was a subject
     aside: bool = False  # the last mention stood after a preposition
+    acted: bool = False  # some mention was a subject
 
     @property
     def animate(self) -> bool:
@@ -121,6 +122,7 @@ class Cast:
     def mention(self, thing: Thing, sentence: float, token: float, subject: bool, aside: bool = False) -> None:
         """Note where a thing was last spoken of, and in what role."""
         thing.seen, thing.place, thing.subject, thing.aside = sentence, token, subject, aside
+        thing.acted = thing.acted or subject
 
     def pronoun(
         self,
@@ -167,6 +169,8 @@ class Cast:
             return -1.0
         if wanted == "it":
             return 0.6 if _may_be_it(thing) else 0.0 if thing.head in lexicon.GROUPS else None
+        if thing.head in lexicon.CREATURES:
+            return 0.0
         return 0.4 if thing.kind == "person" else -0.8
 
     def _best(self, agreement, sentence: float, subject: bool, other_than: tuple[Thing, ...]) -> Thing | None:
@@ -198,7 +202,8 @@ class Cast:
             for thing in self.things
             if thing.animate and not thing.plural and thing not in other_than and 0 <= sentence - thing.seen <= 4
         ]
-        singles = sorted(singles, key=lambda thing: thing.place)[-2:]
+        acted = [thing for thing in singles if thing.acted or thing.aside]  # no fish that somebody brought
+        singles = sorted(acted if len(acted) > 1 else singles, key=lambda thing: thing.place)[-2:]
         if (
             found is not None
             and (found.animate or len(singles) < 2)
@@ -223,6 +228,12 @@ class Cast:
         actors = [thing for thing in self.things if thing.subject and thing.animate]
         actors = actors or [thing for thing in self.things if thing.subject]
         return (max(actors, key=lambda thing: thing.place),) if actors else ()
+
+    def two(self, sentence: float) -> tuple[Thing, ...]:
+        """Who "the friends" are: the two that the story has told of of late, if they are two."""
+        near = [one for one in self.things if one.animate and one.seen >= 0 and sentence - one.seen <= 3]
+        near.sort(key=lambda one: one.place)
+        return tuple(near) if len(near) == 2 and not any(one.plural for one in near) else ()
 
     def last_plural(self) -> Thing | None:
         """What "one", "both" and "the other" pick from: somebody alive, if there is."""

@@ -164,6 +164,10 @@ class Mentions:
         if self._plain_plural(token):
             head = head.removesuffix("s")
         plural = self._plain_plural(token) or (token.tag_ in ("NNS", "NNPS") and not proper)
+        if plural and article == "the" and head in lexicon.RELATED and (both := self.cast.two(self.number)):
+            for one in both:
+                self.note(one, token, subject=self._is_subject(token))
+            return Mention(both, "the")
         if head in lexicon.TIME and token.dep_ not in ("nsubj", "dobj"):
             return Mention((Thing(head, words, plural=plural),), article)
         thing = self.cast.noun(

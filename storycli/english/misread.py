@@ -43,6 +43,8 @@ def _main_verb(token) -> bool:
     """A past form that was read as a participle: "a hand reached up", "ran home, dug a hole and found a key"."""
     if token.dep_ == "acl" and token.tag_ == "VBD":
         return True
+    if token.dep_ == "acl" and token.head.dep_ == "nsubj" and past_lemma(token.lower_):
+        return any(child.dep_ == "nsubj" and child.i > token.i for child in token.head.head.lefts)  # "and they ran"
     listed = any(child.dep_ == "conj" and child.tag_ == "VBD" for child in token.children)
     if not listed or token.dep_ not in ("acl", "advcl") or token.tag_ != "VBN":
         return False

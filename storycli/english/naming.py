@@ -51,6 +51,7 @@ class Heroes:
         if thing.head in lexicon.KIN and not thing.plural:
             adjectives = [word for word in words.split()[:-1] if not (thing.looks and word.endswith("'s"))]
             words = " ".join([*adjectives, thing.looks or lexicon.KIN[thing.head]])
+        owned, words = words, " ".join(word for word in words.split() if not self._is_owner(word)) or words
         if len(numbered := words.split()) > 1 and not thing.plural:
             words = " ".join(word for word in numbered if word not in ORDINALS)
         if thing.proper and thing.kind != "person":
@@ -68,9 +69,17 @@ class Heroes:
             return f"{'their' if article in ('my', 'our', 'your') else article} {words}"
         if thing.plural:
             return f"a {words}" if words.split()[0] in lexicon.COUNTS_OF_ONE else words
-        if (words.split()[-1] in lexicon.MASS and article != "a") or (article == "" and not thing.animate):
+        if (words.split()[-1] in lexicon.MASS and article != "a") or (
+            article == "" and not thing.animate and words == owned
+        ):
             return words
         return with_article(words)
+
+    def _is_owner(self, word: str) -> bool:
+        """Whether a word is somebody's name, which says nothing of what is theirs: "Mia's hat" is a hat."""
+        name = re.sub("['\u2019]s?$", "", word)
+        named = lexicon.gender_of_name(name) or any(name == hero.name.lower() for hero in self.characters)
+        return name != word and bool(named)
 
 
 class Movers(Heroes):

@@ -8,6 +8,7 @@ from storycli.english.dictionary import index, parser, past_lemma, verb_lemma
 from storycli.english.misread import FINITE, NAME, NOUN, misread
 
 QUOTE = re.compile(r"\"[^\"\n]+\"|\u201c[^\u201d\n]+\u201d|(?<!\w)[\u2018'](?=\w)[^\n\"]*?[.,!?][\u2019'](?!\w)")
+GAMES = (["hide", "and", "seek"], ["hide", "-", "and", "-", "seek"])
 READINGS = 3  # a word that is put right can show that another was wrong
 
 
@@ -34,9 +35,10 @@ class Page:
             self.surface += [quote, *[""] * (len(tokens) - 1)] if quote else [token.text for token in tokens]
             self.quoted += [bool(quote)] * len(tokens)
         self._take_names(words, spaces)
-        self.doc = self._parsed(words, spaces)
         self.lemmas: dict[int, str] = {}
         self.nouns: dict[int, str] = {}
+        self._take_games(words, spaces)
+        self.doc = self._parsed(words, spaces)
         self._reread()
 
     @staticmethod
@@ -71,6 +73,18 @@ class Page:
             for kept in (words, spaces, self.surface, self.quoted):
                 del kept[at]
             i = noun
+
+    def _take_games(self, words: list[str], spaces: list[bool]) -> None:
+        """Read "hide and seek" as one noun, "chess"; nobody hides or seeks by themselves."""
+        for i in range(len(words)):
+            for game in GAMES:
+                end = i + len(game)
+                if [word.lower() for word in words[i:end]] == game and not self.quoted[i]:
+                    between = zip(self.surface[i:end], [*spaces[i : end - 1], False], strict=True)
+                    self.surface[i:end] = ["".join(word + " " * space for word, space in between)]
+                    spaces[i:end], words[i:end] = spaces[end - 1 : end], ["chess"]
+                    del self.quoted[i + 1 : end]
+                    self.nouns[i] = "hide-and-seek"
 
     @staticmethod
     def _parsed(words: list[str], spaces: list[bool]):
