@@ -251,6 +251,13 @@ def test_the_hero_is_marked_in_the_prompt_and_anybody_in_the_query():
     assert plot.prompt == "a {teddy} walking through the snowy forest, storybook style"
 
 
+@pytest.mark.parametrize("whose", ["Teddy's", "The bear's", "The teddy bear\u2019s"])
+def test_what_is_of_the_hero_s_body_shows_the_hero(whose):
+    (eyes, hat) = offline(f"{whose} eyes blinked. A dog took {whose.replace('The', 'the')} hat.", TEDDY)
+    assert (eyes.query, eyes.prompt) == ("an animal's eyes blinking", "a {teddy}'s eyes blinking, storybook style")
+    assert hat.prompt.split(" hat")[0] in ("a dog taking a", "a dog taking the")
+
+
 @pytest.mark.parametrize("name", ["Teddy", "A teddy", "The teddy bear", "The bear"])
 def test_a_hero_goes_by_name_and_by_kind(name):
     (plot,) = offline(f"{name} sang.", TEDDY)

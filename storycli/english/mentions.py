@@ -140,7 +140,7 @@ class Mentions:
         given = self.page.names.get(token.i, "").lower()
         name = token.text if given else self.page.surface[token.i]
         before = (lexicon.TITLES.get(t.lower_.rstrip("."), self.page.surface[t.i]) for t in inner)
-        words = " ".join([*before, name]).replace(" 's", "'s")
+        words = re.sub(" ['\u2019]s", "'s", " ".join([*before, name]))
         known = lexicon.gender_of_name(token.lower_) or self._is_known(token.lower_)
         name_like = token.tag_.startswith("NNP") or known  # "Ines" is no plural
         proper = name_like and name[:1].isupper() and not article

@@ -38,10 +38,15 @@ class Heroes:
         """One thing with its article."""
         hero = hero_of(thing, self.characters)
         if hero is not None:
-            return "a {" + hero.name + "}"
+            return self.called(hero, thing)
         if thing.proper and thing.animate:
             return with_article(_looks(thing))
         return self.plain(thing, article)
+
+    @staticmethod
+    def called(hero: Character, thing: Thing) -> str:
+        """The hero that ``thing`` is, or that it is of."""
+        return "a {" + hero.name + "}"
 
     def plain(self, thing: Thing, article: str) -> str:
         """A thing that is no hero and has no name of its own."""
@@ -51,7 +56,11 @@ class Heroes:
         if thing.head in lexicon.KIN and not thing.plural:
             adjectives = [word for word in words.split()[:-1] if not (thing.looks and word.endswith("'s"))]
             words = " ".join([*adjectives, thing.looks or lexicon.KIN[thing.head]])
-        owned, words = words, " ".join(word for word in words.split() if not self._is_owner(word)) or words
+        own = [word for word in words.split() if not self._is_somebodys(word)]
+        if thing.head in lexicon.BODY and (hero := self._whose(words)) is not None:
+            _, _, bare = words.rpartition("'s ")
+            return f"{self.called(hero, thing)}'s {bare}"  # one sees whose eye it is
+        owned, words = words, " ".join(own) or words
         if len(numbered := words.split()) > 1 and not thing.plural:
             words = " ".join(word for word in numbered if word not in ORDINALS)
         if thing.proper and thing.kind != "person":
@@ -75,11 +84,16 @@ class Heroes:
             return words
         return with_article(words)
 
-    def _is_owner(self, word: str) -> bool:
-        """Whether a word is somebody's name, which says nothing of what is theirs: "Mia's hat" is a hat."""
-        name = re.sub("['\u2019]s?$", "", word)
-        named = lexicon.gender_of_name(name) or any(name == hero.name.lower() for hero in self.characters)
-        return name != word and bool(named)
+    def _is_somebodys(self, word: str) -> bool:
+        """Whether a word is a name, which says nothing of what is theirs, "Mia's hat", or a hero's."""
+        name = _owner(word)
+        return bool(name) and (bool(lexicon.gender_of_name(name)) or self._whose(word) is not None)
+
+    def _whose(self, words: str) -> Character | None:
+        """The hero that something belongs to, by its name or kind: "Mia's", "the cat's"."""
+        names = {_owner(word) for word in words.split()} - {""}
+        kinds = ((hero, (hero.class_word or "").lower().split()[-1:]) for hero in self.characters)
+        return next((hero for hero, kind in kinds if names & {hero.name.lower(), *kind}), None)
 
 
 class Movers(Heroes):
@@ -88,7 +102,7 @@ class Movers(Heroes):
     def one(self, thing: Thing, article: str) -> str:
         hero = hero_of(thing, self.characters)
         if hero is not None:
-            return self._anybody(hero, thing)
+            return self.called(hero, thing)
         noun = thing.words if thing.head in lexicon.INDEFINITE else thing.head
         if thing.looks and (thing.proper or thing.head in lexicon.VAGUE or thing.head in lexicon.KIN):
             noun = thing.looks.split()[-1]
@@ -108,7 +122,7 @@ class Movers(Heroes):
         return self.plain(thing, article)
 
     @staticmethod
-    def _anybody(hero: Character, thing: Thing) -> str:
+    def called(hero: Character, thing: Thing) -> str:
         kinds = [kind_of(word, False) for word in reversed((hero.class_word or hero.name).lower().split())]
         kind, gender = next(
             (found for found in (*kinds, (thing.kind, thing.gender)) if found[0] != "thing"), ("person", "")
@@ -132,6 +146,11 @@ def hero_of(thing: Thing, characters: Sequence[Character]) -> Character | None:
         if adjectives & (lexicon.ANIMAL | lexicon.PERSON | {"polar", "toy"}) <= set(kind):
             return character
     return None
+
+
+def _owner(word: str) -> str:
+    """ "cat" of "cat's", or nothing."""
+    return word.removesuffix("'s") if word.endswith("'s") else ""
 
 
 def _looks(thing: Thing) -> str:
