@@ -134,7 +134,8 @@ class Movers(Heroes):
 
 def hero_of(thing: Thing, characters: Sequence[Character]) -> Character | None:
     """The character that a thing of the story is, by name ("teddy") or by kind ("teddy bear", "the bear")."""
-    words = set(thing.words.lower().split()) | thing.names
+    _, _, own = thing.words.lower().rpartition("'s ")  # "the teddy bear's hat" is no teddy
+    words = set(own.split()) | thing.names
     for character in characters:
         if character.name.lower() in words and not thing.plural:
             return character

@@ -30,7 +30,7 @@ class Page:
             if spaces and piece.startswith(" "):
                 spaces[-1] = True
             tokens = list(parser().tokenizer(piece.lstrip(" ")))
-            words += [token.text for token in tokens]
+            words += [token.text.replace("\u2019", "'") for token in tokens]
             spaces += [bool(token.whitespace_) for token in tokens]
             self.surface += [quote, *[""] * (len(tokens) - 1)] if quote else [token.text for token in tokens]
             self.quoted += [bool(quote)] * len(tokens)
