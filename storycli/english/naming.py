@@ -56,11 +56,12 @@ class Heroes:
         if thing.head in lexicon.KIN and not thing.plural:
             adjectives = [word for word in words.split()[:-1] if not (thing.looks and word.endswith("'s"))]
             words = " ".join([*adjectives, thing.looks or lexicon.KIN[thing.head]])
-        own = [word for word in words.split() if not self._is_somebodys(word)]
-        if thing.head in lexicon.BODY and (hero := self._whose(words)) is not None:
-            _, _, bare = words.rpartition("'s ")
+        owner, _, bare = words.rpartition("'s ")
+        hero = self._whose(owner)
+        if hero is not None and thing.head in lexicon.BODY:
             return f"{self.called(hero, thing)}'s {bare}"  # one sees whose eye it is
-        owned, words = words, " ".join(own) or words
+        somebodys = hero is not None or bool(lexicon.gender_of_name(owner))  # "Mia's hat" is a hat
+        words = bare if somebodys else words
         if len(numbered := words.split()) > 1 and not thing.plural:
             words = " ".join(word for word in numbered if word not in ORDINALS)
         if thing.proper and thing.kind != "person":
@@ -79,21 +80,17 @@ class Heroes:
         if thing.plural:
             return f"a {words}" if words.split()[0] in lexicon.COUNTS_OF_ONE else words
         if (words.split()[-1] in lexicon.MASS and article != "a") or (
-            article == "" and not thing.animate and words == owned
+            article == "" and not thing.animate and not somebodys
         ):
             return words
         return with_article(words)
 
-    def _is_somebodys(self, word: str) -> bool:
-        """Whether a word is a name, which says nothing of what is theirs, "Mia's hat", or a hero's."""
-        name = _owner(word)
-        return bool(name) and (bool(lexicon.gender_of_name(name)) or self._whose(word) is not None)
-
-    def _whose(self, words: str) -> Character | None:
-        """The hero that something belongs to, by its name or kind: "Mia's", "the cat's"."""
-        names = {_owner(word) for word in words.split()} - {""}
-        kinds = ((hero, (hero.class_word or "").lower().split()[-1:]) for hero in self.characters)
-        return next((hero for hero, kind in kinds if names & {hero.name.lower(), *kind}), None)
+    def _whose(self, owner: str) -> Character | None:
+        """The hero that something belongs to, by name or kind: "mia", "teddy bear"."""
+        for hero in self.characters:
+            if owner and owner.split()[-1] in {hero.name.lower(), *(hero.class_word or "").lower().split()[-1:]}:
+                return hero
+        return None
 
 
 class Movers(Heroes):
@@ -147,11 +144,6 @@ def hero_of(thing: Thing, characters: Sequence[Character]) -> Character | None:
         if adjectives & (lexicon.ANIMAL | lexicon.PERSON | {"polar", "toy"}) <= set(kind):
             return character
     return None
-
-
-def _owner(word: str) -> str:
-    """ "cat" of "cat's", or nothing."""
-    return word.removesuffix("'s") if word.endswith("'s") else ""
 
 
 def _looks(thing: Thing) -> str:
