@@ -29,6 +29,7 @@ class Thing:
     subject: bool = False  # the last mention was a subject
     aside: bool = False  # the last mention stood after a preposition
     acted: bool = False  # some mention was a subject
+    asleep: bool = False
 
     @property
     def animate(self) -> bool:
@@ -183,7 +184,7 @@ class Cast:
             carried = 0.9 if thing.subject and subject else 0.5 if not thing.subject and not subject else 0.0
             if thing.part:
                 fit -= 1.5
-            aside = -0.6 if thing.aside and not thing.animate else 0.0
+            aside = (-1.2 if lexicon.is_place(thing.head) else -0.6) if thing.aside and not thing.animate else 0.0
             lively = 0.3 if subject and thing.animate else 0.0
             ranked.append((fit + nearness + carried + aside + lively, thing.place, thing))
         return max(ranked, key=lambda entry: entry[:2])[2] if ranked else None

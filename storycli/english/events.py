@@ -207,8 +207,12 @@ class _Sentence:
                     yield from self.preposition(child)
                 case "ccomp" if child.tag_ in ("VB", "VBG") and child.i > verb.i:
                     yield from self._seen(child)
-                case "ccomp" if child.tag_[:2] == "JJ" and child.i > verb.i:  # "swallowed her whole"
+                case "ccomp" if child.tag_[:2] in ("JJ", "RP", "RB") and child.i > verb.i:  # "swallowed her whole"
                     yield from (Part("object", self._phrase(noun)) for noun in child.lefts if noun.i in found)
+                    if child.lower_ in lexicon.PARTICLES:  # "let the dog in"
+                        yield Part("particle", (child.lower_,))
+                case "oprd" if child.lower_ in lexicon.PARTICLES:  # "falls asleep"
+                    yield Part("particle", (child.lower_,))
                 case "prt" | "acomp":
                     yield Part("particle", (child.lower_,))
                     for noun in child.rights:  # "put on her cap", where "on" was read as both

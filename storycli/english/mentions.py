@@ -11,6 +11,8 @@ from storycli.english.dictionary import is_plural
 PRONOUNS = {*SINGULAR, *PLURAL, *SPEAKER, "it", "itself"}
 OWNED_BY = {"his": "he", "her": "she", "its": "it"}
 SPAN = 100_000  # more tokens than a sentence has: places in the story grow with its sentences
+UNCHANGED = {"cattle", "deer", "fish", "sheep"}  # in the plural
+ASLEEP = {"sleep", "doze", "nap", "snore"}
 INSIDE = ("compound", "nmod", "nummod", "quantmod", "amod")
 # Whom somebody speaks to: "Good morning, Bear!", "Anna, look!"
 SPOKEN_TO = re.compile(r"(?:^|(?<=, ))[A-Z][a-z]+(?=[,.!?]*$)|^[A-Z][a-z]+(?=[,!])")
@@ -46,6 +48,7 @@ class Mentions:
             self.found[token.i] = self._backwards(token)
         for token in self.sent:
             self._christen(token)
+            self._put_to_sleep(token)
 
     def _counted(self, noun):
         """ "Hundreds of candles": the candles; "the two of them": them."""
@@ -163,7 +166,8 @@ class Mentions:
             return self._called(Mention((one,), "a"), head, words)
         if self._plain_plural(token):
             head = head.removesuffix("s")
-        plural = self._plain_plural(token) or (token.tag_ in ("NNS", "NNPS") and not proper)
+        one = article in ("a", "an", "another") or token.lower_ in lexicon.ANIMAL - UNCHANGED  # "the hedgehog"
+        plural = self._plain_plural(token) or (token.tag_ in ("NNS", "NNPS") and not proper and not one)
         if plural and article == "the" and head in lexicon.RELATED and (both := self.cast.two(self.number)):
             for one in both:
                 self.note(one, token, subject=self._is_subject(token))
@@ -175,7 +179,7 @@ class Mentions:
             words if proper else words.lower(),
             plural=plural,
             proper=proper,
-            new=article in ("a", "an", "another") or bool(inner and inner[0].like_num),
+            new=article in ("a", "an", "another") or bool(inner and (inner[0].like_num or inner[0].lower_ == "other")),
             modifiers=frozenset(t.lower_.rstrip(".") for t in inner),
         )
         if given:
@@ -316,7 +320,28 @@ class Mentions:
 
     # Pronouns
 
+    def _put_to_sleep(self, verb) -> None:
+        """Whoever sleeps can wake up."""
+        if self.page.quoted[verb.i] or not self.clauses.is_verb(verb):
+            return
+        lemma, subject = self.clauses.lemma(verb), self.clauses.own_subject(verb)
+        asleep = lemma in ASLEEP or any(child.lower_ == "asleep" for child in verb.rights)
+        for thing in self.found[subject.i].things if subject is not None and subject.i in self.found else ():
+            thing.asleep = (thing.asleep or asleep) and lemma != "wake"
+
+    def _sleeper(self, token) -> Thing | None:
+        """ "A lion slept. A mouse came. He woke up": the lion, if it is the only one that sleeps."""
+        if self.clauses.lemma(token.head) not in ("wake", "awake", "awaken") or token.dep_ != "nsubj":
+            return None
+        gender = SINGULAR.get(token.lower_, "it")
+        asleep = [thing for thing in self.cast.things if thing.asleep and thing.gender in (gender, "")]
+        return asleep[0] if len(asleep) == 1 and token.lower_ not in (*PLURAL, *SPEAKER) else None
+
     def _pronoun(self, token) -> Mention:
+        if (sleeper := self._sleeper(token)) is not None:
+            sleeper.gender = SINGULAR.get(token.lower_, "it")
+            self.note(sleeper, token, subject=True)
+            return Mention((sleeper,), "the")
         subject = self._is_subject(token) or token.dep_ == "poss"
         other_than: tuple[Thing, ...] = ()
         if not subject and not token.lower_.endswith(("self", "selves")):

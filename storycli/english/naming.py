@@ -83,7 +83,7 @@ class Heroes:
             article == "" and not thing.animate and not somebodys
         ):
             return words
-        return with_article(words)
+        return f"an{words}" if words.startswith("other ") else with_article(words)
 
     def _whose(self, owner: str) -> Character | None:
         """The hero that something belongs to, by name or kind: "mia", "teddy bear"."""

@@ -42,6 +42,8 @@ class Scene:
     weather: str = ""
     hour: str = ""
     here: list[Part] = field(default_factory=list)
+    spot: Part | None = None  # a place for one alone, "on the sofa"
+    there: frozenset[Thing] = frozenset()  # who is on it
     met: set[Thing] = field(default_factory=set)  # whom and what earlier events have shown
 
     def enter(self, event: Event) -> None:
@@ -49,11 +51,11 @@ class Scene:
         self.here = [part for part in event.parts if part.role == "place"]
         if event.verb in ENTERING:
             self.here += [part for part in event.parts if part.role == "object" and _place_of(part)]
-        if "outside" in event.words:
+        if "outside" in event.words or "bedtime" in event.words:
             self.place = None
         for part in event.scene:
             if part.role == "place" and (part.lead in PLACED or part.lead in ARRIVING):
-                self._move(part)
+                self._move(part, event)
         times = {part.words[0] for part in event.parts if part.role == "time"}
         if times & lexicon.SEASONS or (event.words & lexicon.LATER and event.words & lexicon.DAYS):
             self.weather = ""
@@ -76,18 +78,21 @@ class Scene:
             if part.lead in ("into", "onto", "to") and _moves_a_thing(event):
                 continue
             if part.role == "object" or part.lead in PLACED or part.lead in ARRIVING or part.lead == "":
-                self._move(part)
+                self._move(part, event)
             elif part.lead in ("out of", "from"):
-                self.place = None
+                self.place = self.spot = None
 
-    def _move(self, part: Part) -> None:
+    def _move(self, part: Part, event: Event) -> None:
+        self.spot = None
         if part.words == ("home",):
             self.place, self.weather = Part("place", ("home",), "at"), ""
             return
         noun = _place_of(part)
-        if noun is None or (
-            noun.head in ("snow", "water", "ice", "sand", "bed", "sofa", "stage", "stairs") and self.place
-        ):
+        if noun is None or (noun.head in ("snow", "water", "ice", "sand", "stage", "stairs") and self.place):
+            return
+        if noun.head in lexicon.SPOTS:
+            lead = ARRIVING.get(part.lead, part.lead or "on")
+            self.spot, self.there = Part("place", part.words, lead, part.side), frozenset(event.actors)
             return
         if part.lead == "in" and noun.head in lexicon.WATERS and self._outdoors():
             return
@@ -140,7 +145,7 @@ def prompt(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
     if place is not None and not inside:
         pieces.append((7, _words_of(place, heroes)))
     told = " ".join(words for _, words in pieces)
-    where = [_place_of(part) for part in scene.here or ([scene.place] if scene.place else [])]
+    where = [_place_of(part) for part in scene.here or ([place] if place else [])]
     indoors = any(noun is not None and noun.head in lexicon.INDOORS for noun in where)
     if scene.weather and not indoors and scene.weather.split()[-1] not in told:
         pieces.append((5, scene.weather))
@@ -172,9 +177,8 @@ def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
 
 def _carried(scene: Scene, event: Event) -> Part | None:
     """The place of earlier events, where this one tells none; what is done to a house is not done in it."""
-    if scene.place is None or scene.here or _place_of(scene.place) in event.things:
-        return None
-    return scene.place
+    place = scene.spot if scene.spot is not None and scene.there.issuperset(event.actors) else scene.place
+    return None if place is None or scene.here or _place_of(place) in event.things else place
 
 
 def _doing(event: Event) -> str:
