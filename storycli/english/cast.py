@@ -231,7 +231,9 @@ class Cast:
         return (max(actors, key=lambda thing: thing.place),) if actors else ()
 
     def two(self, sentence: float) -> tuple[Thing, ...]:
-        """Who "the friends" are: the two that the story has told of of late, if they are two."""
+        """Who "the friends" are: the two that last acted together, or have been told of of late, if they are two."""
+        if len(self.together) == 2 and sentence - max(one.seen for one in self.together) <= 4:
+            return self.together
         near = [one for one in self.things if one.animate and one.seen >= 0 and sentence - one.seen <= 3]
         near.sort(key=lambda one: one.place)
         return tuple(near) if len(near) == 2 and not any(one.plural for one in near) else ()

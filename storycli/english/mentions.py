@@ -168,7 +168,12 @@ class Mentions:
             head = head.removesuffix("s")
         one = article in ("a", "an", "another") or token.lower_ in lexicon.ANIMAL - UNCHANGED  # "the hedgehog"
         plural = self._plain_plural(token) or (token.tag_ in ("NNS", "NNPS") and not proper and not one)
-        if plural and article == "the" and head in lexicon.RELATED and (both := self.cast.two(self.number)):
+        if (
+            plural
+            and (article == "the" or "both" in (t.lower_ for t in token.lefts))
+            and head in lexicon.RELATED
+            and (both := self.cast.two(self.number))
+        ):
             for one in both:
                 self.note(one, token, subject=self._is_subject(token))
             return Mention(both, "the")
@@ -253,9 +258,8 @@ class Mentions:
             return
         if not verb.tag_.startswith("VB") or verb.lemma_ not in ("name", "call"):
             return
-        whom = (
-            verb.head if verb.dep_ == "acl" else next((c for c in verb.children if c.dep_ in ("dobj", "nsubj")), verb)
-        )
+        undergoes = [child for child in verb.children if child.dep_ in ("dobj", "nsubjpass")]
+        whom = verb.head if verb.dep_ == "acl" else next(iter(undergoes), verb)
         name = next((c for c in verb.rights if c.pos_ == "PROPN" and c.i != whom.i), None)
         if name is None or whom.i not in self.found:
             return
@@ -284,15 +288,17 @@ class Mentions:
         for owner in (child for child in token.lefts if child.dep_ == "poss"):
             if owner.lower_ in OWNED_BY:
                 whose = self._owner(OWNED_BY[owner.lower_], token, thing)
+            elif owner.lower_ == "their":
+                whose = self.cast.pronoun("they", self.number, subject=True, other_than=(thing,))
             else:
                 whose = self.found[owner.i].things if owner.i in self.found else ()
             if len(whose) == 1 and whose[0].kind == "animal" and not whose[0].plural:
                 noun = whose[0].looks or whose[0].head
                 grown = lexicon.KIN[thing.head] not in ("boy", "girl")
                 thing.kind, thing.looks = "animal", lexicon.GROWN.get(noun, noun) if grown else noun
-            elif len(whose) == 1 and thing.head in lexicon.PARENTS and whose[0].proper and not whose[0].looks:
-                child, alone = whose[0], whose[0].words.lower() == whose[0].head  # "Mrs. Brown" is none
-                child.looks = {"he": "boy", "she": "girl"}.get(child.gender, "") if alone else ""
+            for child in whose if thing.head in lexicon.PARENTS else ():
+                if child.proper and not child.looks and child.words.lower() == child.head:  # "Mrs. Brown" is none
+                    child.looks = {"he": "boy", "she": "girl"}.get(child.gender, "")
 
     def _owner(self, wanted: str, token, owned: Thing) -> tuple[Thing, ...]:
         """Whose it is: who acts ("the pig ran to his brother"), if it can be, or whom the story goes on with."""
