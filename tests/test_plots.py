@@ -399,6 +399,7 @@ def test_people_with_names_are_told_by_their_looks():
         ("Tom and Lucy ran. Their mother sang. Lucy laughed.", "a girl laughing", "a girl laughing"),
         ("Two brothers, Leo and Max, ran. They sang.", "two brothers singing", "two brothers singing"),
         ("Mia and Tom, two rabbits, ran. Tom sang.", "a rabbit singing", "a rabbit singing"),
+        ("A cat heard crying. The crying woke a dog. A fox heard the crying.", *["a fox hearing the crying"] * 2),
         ("A man met a sleeping bear. It danced.", "a bear dancing", "a bear dancing"),
         ('"Hello, Bear!" said the fox. He hugged him.', "a fox hugging a bear", "a fox hugging a bear"),
         ('"Anna, look!" said the boy. He hugged her.', "a boy hugging a woman", "a boy hugging a woman"),

@@ -38,7 +38,8 @@ class Thing:
     @property
     def lasting(self) -> str:
         """The noun without what may be over by now: a sleeping bear is a bear."""
-        return " ".join(word for word in self.words.split() if word not in lexicon.PASSING)
+        *adjectives, noun = self.words.split()
+        return " ".join([*(word for word in adjectives if word not in lexicon.PASSING), noun])
 
     def call(self, name: str) -> None:
         """Give it a name beside its noun: "her cat Whiskers"."""

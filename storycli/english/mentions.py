@@ -11,7 +11,7 @@ from storycli.english.dictionary import is_plural
 PRONOUNS = {*SINGULAR, *PLURAL, *SPEAKER, "it", "itself"}
 OWNED_BY = {"his": "he", "her": "she", "its": "it"}
 SPAN = 100_000  # more tokens than a sentence has: places in the story grow with its sentences
-UNCHANGED = {"cattle", "deer", "fish", "sheep"}  # in the plural
+ALIKE = {"cattle", "deer", "fish", "sheep"}  # one or many
 ASLEEP = {"sleep", "doze", "nap", "snore"}
 INSIDE = ("compound", "nmod", "nummod", "quantmod", "amod")
 # Whom somebody speaks to: "Good morning, Bear!", "Anna, look!"
@@ -166,7 +166,7 @@ class Mentions:
             return self._called(Mention((one,), "a"), head, words)
         if self._plain_plural(token):
             head = head.removesuffix("s")
-        one = article in ("a", "an", "another") or token.lower_ in lexicon.ANIMAL - UNCHANGED  # "the hedgehog"
+        one = article in ("a", "an", "another") or token.lower_ in lexicon.ANIMAL - ALIKE  # "the hedgehog"
         plural = self._plain_plural(token) or (token.tag_ in ("NNS", "NNPS") and not proper and not one)
         if (
             plural
