@@ -133,8 +133,6 @@ class Clauses:
                 return own and not reported and self.is_verb(head) and self._in_story(head)
             case "xcomp" | "advcl" if names_deed(self, verb):
                 return self._in_story(head) and real(self, head)
-            case "xcomp":
-                return self.lemma(head) in lexicon.ASPECT and self._in_story(head) and real(self, head)
             case "advcl":
                 return self._adverbial(verb)
             case "pcomp":

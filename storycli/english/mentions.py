@@ -9,10 +9,10 @@ from storycli.english.clauses import Clauses
 from storycli.english.dictionary import is_plural
 
 PRONOUNS = {*SINGULAR, *PLURAL, *SPEAKER, "it", "itself"}
-OWNED_BY = {"his": "he", "her": "she", "its": "it"}
+OWNED_BY = {"his": "he", "her": "she", "its": "it", "their": "they"}
 SPAN = 100_000  # more tokens than a sentence has: places in the story grow with its sentences
 ALIKE = {"cattle", "deer", "fish", "sheep"}  # one or many
-ASLEEP = {"sleep", "doze", "nap", "snore"}
+ASLEEP, WAKING = {"sleep", "doze", "nap", "snore"}, {"wake", "awake", "awaken"}
 INSIDE = ("compound", "nmod", "nummod", "quantmod", "amod")
 # Whom somebody speaks to: "Good morning, Bear!", "Anna, look!"
 SPOKEN_TO = re.compile(r"(?:^|(?<=, ))[A-Z][a-z]+(?=[,.!?]*$)|^[A-Z][a-z]+(?=[,!])")
@@ -168,15 +168,11 @@ class Mentions:
             head = head.removesuffix("s")
         one = article in ("a", "an", "another") or token.lower_ in lexicon.ANIMAL - ALIKE  # "the hedgehog"
         plural = self._plain_plural(token) or (token.tag_ in ("NNS", "NNPS") and not proper and not one)
-        if (
-            plural
-            and (article == "the" or "both" in (t.lower_ for t in token.lefts))
-            and head in lexicon.RELATED
-            and (both := self.cast.two(self.number))
-        ):
-            for one in both:
-                self.note(one, token, subject=self._is_subject(token))
-            return Mention(both, "the")
+        both = article == "the" or any(child.lower_ == "both" for child in token.lefts)
+        if plural and both and head in lexicon.RELATED and (friends := self.cast.two(self.number)):
+            for friend in friends:
+                self.note(friend, token, subject=self._is_subject(token))
+            return Mention(friends, "the")
         if head in lexicon.TIME and token.dep_ not in ("nsubj", "dobj"):
             return Mention((Thing(head, words, plural=plural),), article)
         thing = self.cast.noun(
@@ -270,12 +266,9 @@ class Mentions:
         noun = next((child for child in be.lefts if child.lower_ == "name"), None)
         if noun is None:
             return ()
-        owner, of = next((child for child in noun.lefts if child.dep_ == "poss"), None), after_of(noun)
-        if owner is not None and owner.lower_ in OWNED_BY:
-            return self.cast.pronoun(OWNED_BY[owner.lower_], self.number, subject=True)
-        return next(
-            (self.found[word.i].things for word in (owner, of) if word is not None and word.i in self.found), ()
-        )
+        owner = next((child for child in noun.lefts if child.dep_ == "poss"), None) or after_of(noun)
+        own = self.found[noun.i].things if noun.i in self.found else ()
+        return self._owners(owner, noun, own) if owner is not None else ()
 
     def _name(self, thing: Thing, name) -> None:
         given = self.found.get(name.i)
@@ -286,12 +279,7 @@ class Mentions:
     def _take_after(self, thing: Thing, token) -> None:
         """A relative of an animal is one, too; and whose mother the story tells of is a child, if it tells no more."""
         for owner in (child for child in token.lefts if child.dep_ == "poss"):
-            if owner.lower_ in OWNED_BY:
-                whose = self._owner(OWNED_BY[owner.lower_], token, thing)
-            elif owner.lower_ == "their":
-                whose = self.cast.pronoun("they", self.number, subject=True, other_than=(thing,))
-            else:
-                whose = self.found[owner.i].things if owner.i in self.found else ()
+            whose = self._owners(owner, token, (thing,))
             if len(whose) == 1 and whose[0].kind == "animal" and not whose[0].plural:
                 noun = whose[0].looks or whose[0].head
                 grown = lexicon.KIN[thing.head] not in ("boy", "girl")
@@ -300,13 +288,17 @@ class Mentions:
                 if child.proper and not child.looks and child.words.lower() == child.head:  # "Mrs. Brown" is none
                     child.looks = {"he": "boy", "she": "girl"}.get(child.gender, "")
 
-    def _owner(self, wanted: str, token, owned: Thing) -> tuple[Thing, ...]:
-        """Whose it is: who acts ("the pig ran to his brother"), if it can be, or whom the story goes on with."""
+    def _owners(self, owner, token, owned: tuple[Thing, ...]) -> tuple[Thing, ...]:
+        """Whose ``token`` is: a noun's, or of those a pronoun may be, who acts first ("the pig ran to his brother")."""
+        wanted = OWNED_BY.get(owner.lower_)
+        if wanted is None:
+            return self.found[owner.i].things if owner.i in self.found else ()
         actor = self._actor_around(token)
-        if len(actor) == 1 and owned not in actor and actor[0].gender in (wanted, "") and actor[0].animate:
+        alone = len(actor) == 1 and wanted != "they" and actor[0] not in owned
+        if alone and actor[0].gender in (wanted, "") and actor[0].animate:
             actor[0].gender = wanted
             return actor
-        return self.cast.pronoun(wanted, self.number, subject=True, other_than=(owned,))
+        return self.cast.pronoun(wanted, self.number, subject=True, other_than=owned)
 
     def _actor_around(self, token) -> tuple[Thing, ...]:
         """Who does what a word stands in the clause of."""
@@ -333,11 +325,11 @@ class Mentions:
         lemma, subject = self.clauses.lemma(verb), self.clauses.own_subject(verb)
         asleep = lemma in ASLEEP or any(child.lower_ == "asleep" for child in verb.rights)
         for thing in self.found[subject.i].things if subject is not None and subject.i in self.found else ():
-            thing.asleep = (thing.asleep or asleep) and lemma != "wake"
+            thing.asleep = (thing.asleep or asleep) and lemma not in WAKING
 
     def _sleeper(self, token) -> Thing | None:
         """ "A lion slept. A mouse came. He woke up": the lion, if it is the only one that sleeps."""
-        if self.clauses.lemma(token.head) not in ("wake", "awake", "awaken") or token.dep_ != "nsubj":
+        if self.clauses.lemma(token.head) not in WAKING or token.dep_ != "nsubj":
             return None
         gender = SINGULAR.get(token.lower_, "it")
         asleep = [thing for thing in self.cast.things if thing.asleep and thing.gender in (gender, "")]

@@ -57,7 +57,7 @@ class Heroes:
             adjectives = [word for word in words.split()[:-1] if not (thing.looks and word.endswith("'s"))]
             words = " ".join([*adjectives, thing.looks or lexicon.KIN[thing.head]])
         owner, _, bare = words.rpartition("'s ")
-        hero = self._whose(owner)
+        hero = self._whose(owner) if owner else None
         if hero is not None and thing.head in lexicon.BODY:
             return f"{self.called(hero, thing)}'s {bare}"  # one sees whose eye it is
         somebodys = hero is not None or bool(lexicon.gender_of_name(owner))  # "Mia's hat" is a hat
@@ -83,14 +83,12 @@ class Heroes:
             article == "" and not thing.animate and not somebodys
         ):
             return words
-        return f"an{words}" if words.startswith("other ") else with_article(words)
+        return with_article(words)
 
     def _whose(self, owner: str) -> Character | None:
         """The hero that something belongs to, by name or kind: "mia", "teddy bear"."""
-        for hero in self.characters:
-            if owner and owner.split()[-1] in {hero.name.lower(), *(hero.class_word or "").lower().split()[-1:]}:
-                return hero
-        return None
+        head = owner.split()[-1]
+        return hero_of(Thing(head, owner, names={head}), self.characters)
 
 
 class Movers(Heroes):

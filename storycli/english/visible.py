@@ -16,10 +16,8 @@ def visible(clauses, verb, animate) -> bool:
         return False
     if subject is not None and subject.lower_ == "it" and lemma in WEATHER:
         return False
-    if lemma in lexicon.ASPECT and "xcomp" in children and clauses.is_verb(children["xcomp"]):
+    if any(names_deed(clauses, child) and clauses.is_verb(child) for child in verb.rights):
         return False  # the inner verb is the event
-    if any(names_deed(clauses, child) for child in verb.rights):
-        return False
     if lemma in lexicon.NOT_DONE and "xcomp" in children:
         return False
     if _reports(clauses, verb) or _is_nothing(clauses, verb, subject):
@@ -52,10 +50,12 @@ def visible(clauses, verb, animate) -> bool:
 
 
 def names_deed(clauses, verb) -> bool:
-    """Whether a verb says what is done, and its head no more: "went to sleep", "went camping", "burst out laughing"."""
+    """Whether a verb says what is done, and its head no more: "began to run", "went to sleep", "burst out laughing"."""
+    head, lemma = clauses.lemma(verb.head), clauses.lemma(verb)
+    if verb.dep_ == "xcomp" and head in lexicon.ASPECT:
+        return True
     if verb.dep_ not in ("advcl", "xcomp") or verb.i < verb.head.i:
         return False
-    head, lemma = clauses.lemma(verb.head), clauses.lemma(verb)
     if verb.tag_ == "VBG":
         return head == "burst" or (head == "go" and verb.i == verb.head.i + 1)
     return (head, lemma) == ("go", "sleep")

@@ -52,7 +52,7 @@ class Scene:
         if event.verb in ENTERING:
             self.here += [part for part in event.parts if part.role == "object" and _place_of(part)]
         if "outside" in event.words or "bedtime" in event.words:
-            self.place = None
+            self.place = self.spot = None
         for part in event.scene:
             if part.role == "place" and (part.lead in PLACED or part.lead in ARRIVING):
                 self._move(part, event)
@@ -71,7 +71,7 @@ class Scene:
         """Stay, after ``event``, where it has led."""
         self.met |= event.things
         if event.verb in LEAVING and any(part.role == "object" and _place_of(part) for part in event.parts):
-            self.place = None
+            self.place = self.spot = None
         for part in self.here:
             if event.verb in LOOKING and part.lead != "into":
                 continue

@@ -242,5 +242,7 @@ def _subject(names: tuple[str, ...], rng: random.Random) -> str:
 
 
 def with_article(words: str) -> str:
-    """Words with "a" or "an" before them, by how they sound: "an owl", "a unicorn"."""
+    """Words with "a" or "an" before them, by how they sound: "an owl", "a unicorn"; "another" is one word."""
+    if words.startswith("other "):
+        return f"an{words}"
     return f"{'an' if re.match(r'[aeio]|u(?!ni|s)', words) else 'a'} {words}"
