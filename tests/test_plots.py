@@ -567,6 +567,7 @@ def test_what_is_in_the_picture(text, picture):
         ("In the evening a cat ate. The sun rose. A dog ran.", "a dog running"),
         ("A cat ate. The sun went down. A dog ran.", "a dog running at sunset"),
         ("A cat ate. The moon came out. A dog ran.", "a dog running at night"),
+        ("A man filled a pot. He dropped a stone in it.", "a man dropping a stone in the pot"),
         ("A dragon ran. A man threw a bucket of water at it.", "a man throwing a bucket of water at a dragon"),
     ],
 )  # fmt: skip
