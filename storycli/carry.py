@@ -8,9 +8,7 @@ Where depth says that something else is there, limbs that cross or what comes in
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 
 import cv2
 import numpy as np
@@ -18,7 +16,7 @@ import torch
 
 from models.confined import standing_apart
 from storycli.depth import foreground
-from storycli.faces import resemblance
+from storycli.faces import resemblances
 from storycli.inbetween import moved
 
 Array = np.ndarray
@@ -58,8 +56,7 @@ def carried(frames: Array, depth: Array, heroes: Sequence[Sequence[Array]] = ())
         figure = in_front & own
         if figure.any():
             keys = (lend(number, seen, onward, back) for number in range(len(frames)))  # large: two at a time
-            with ThreadPoolExecutor() as pool:  # OpenCV lets others work meanwhile
-                faces = list(pool.map(resemblance, small, figure, repeat(heads)))
+            faces = resemblances(small, figure, heads)
             best = max(keys, key=lambda key: worth(key, figure, faces[key.number]))
             drawn = laid_over(drawn, frames[best.number], best, own)
     return drawn
