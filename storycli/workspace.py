@@ -31,7 +31,7 @@ from storycli.story import Film, Story
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # part of every key: raise it when a stage makes something else of the same inputs
+FORMAT = 4  # part of every key: raise it when a stage makes something else of the same inputs
 RECORD = "made.json"
 Report = Callable[[str, str, int, int], None]
 
