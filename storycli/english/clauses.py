@@ -76,7 +76,7 @@ class Clauses:
 
     def _inverted(self, verb):
         """A subject after its verb: '"Fire!" shouted the cook', "there stood a man", "down the street came a band"."""
-        after = next((c for c in verb.rights if c.dep_ in ("dobj", "attr", "npadvmod") and not _is_time(c)), None)
+        after = next((c for c in verb.rights if _may_act(c) and not _is_time(c)), None)
         if after is None or after.lower_ in GREETINGS or verb.i == self.sent.start:
             return None
         before = self.page.doc[verb.i - 1]
@@ -285,6 +285,11 @@ class Clauses:
 
 def _has(verb, role: str) -> bool:
     return any(child.dep_ == role for child in verb.children)
+
+
+def _may_act(word) -> bool:
+    """Whether a word after its verb may be who acts; a name may have been read as an adverb ("shouted Lily")."""
+    return word.dep_ in ("dobj", "attr", "npadvmod") or (word.dep_ == "advmod" and word.pos_ == "PROPN")
 
 
 def _main_of(noun):

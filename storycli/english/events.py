@@ -4,25 +4,29 @@ What tells no event (states, thoughts, speech, fragments) goes with the event th
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from storycli.english import lexicon
 from storycli.english.cast import Cast, Thing
 from storycli.english.clauses import JOINING, Clauses
-from storycli.english.mentions import Mention, Mentions, after_of
+from storycli.english.mentions import AROUND_ONE, Mention, Mentions, after_of
 from storycli.english.reading import Page
 from storycli.english.visible import real
 
 WITH_NOUN = {"of", "with", "in", "on", "at", "under", "behind", "beside", "near", "inside"}
 NO_PLACE_AFTER = {"of", "with", "for", "about"}
+SEEKING = {"hunt", "look", "search", "seek", "wait"}  # what is not there
 # What opens an item of a list, or a scene
 ITEM = re.compile(r"\s*([-*+\u2022\u2013]|\d\d?[.)]|(chapter|page|part|scene|shot|step) \d+ ?[.):-])(\s|$)", re.I)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a clause beside its verb: ``role`` is particle, object, manner, place, time or with."""
+    """A piece of a clause beside its verb.
+
+    ``role`` is particle, object, manner, place, time, with, or while: what is done at the same time.
+    """
 
     role: str
     words: tuple[str | Mention, ...]
@@ -135,8 +139,23 @@ class _Sentence:
                 mention=mention,
                 parts=tuple(self._parts(verb, {other.i for other in verbs})),
                 words=frozenset(self._words(tokens)),
+                scene=tuple(self._setting(verb, mention)),
                 passive=verb.lower_ if "auxpass" in roles and "agent" not in roles else "",
             )
+
+    def _setting(self, verb, actor: Mention) -> Iterator[Part]:
+        """Where it is, as told before the verb: "when she was in the kitchen, she danced", "back at the castle"."""
+        for word in verb.lefts:
+            clause = word.dep_ == "advcl" and self.clauses.lemma(word) == "be" and real(self.clauses, word)
+            who = self.clauses.own_subject(word) if clause else None
+            if who is not None and who.i in self.mentions.found and who.lower_ != "it":
+                clause = self.mentions.found[who.i].things == actor.things
+            told = [word, *word.rights] if clause else [word]
+            backs = [child for child in told if child.dep_ == "advmod" and child.lower_ == "back"]
+            around = [*(word.rights if clause else ()), *(prep for back in backs for prep in back.rights)]
+            for prep in around:
+                if prep.dep_ == "prep":
+                    yield from (part for part in self.preposition(prep) if part.role == "place")
 
     def _words(self, tokens: Iterable) -> set[str]:
         """The words that may tell when it is, or what the weather: not what is said, feared or told of, nor names."""
@@ -199,6 +218,15 @@ class _Sentence:
             if child == subject or child.i in telling or self.page.quoted[child.i]:
                 continue
             match child.dep_:
+                case "dobj" if (bare := self._bare_preposition(verb, child)) is not None:
+                    yield from self._led(child, bare)
+                case "dobj" if (
+                    child.like_num
+                    and child.i not in found
+                    and (counted := after_of(child)) is not None
+                    and counted.i in found
+                ):
+                    yield Part("object", (child.lower_, "of", *self._phrase(counted)))
                 case "dobj" | "dative" | "oprd" | "attr" | "npadvmod" if child.i in found:
                     yield self._object(child)
                     for prep in self._around(child):
@@ -207,6 +235,8 @@ class _Sentence:
                     yield from self.preposition(child)
                 case "ccomp" if child.tag_ in ("VB", "VBG") and child.i > verb.i:
                     yield from self._seen(child)
+                case "advcl" if self._meanwhile(child):
+                    yield Part("while", self._deed(child))
                 case "ccomp" if child.tag_[:2] in ("JJ", "RP", "RB") and child.i > verb.i:  # "swallowed her whole"
                     yield from (Part("object", self._phrase(noun)) for noun in child.lefts if noun.i in found)
                     if child.lower_ in lexicon.PARTICLES:  # "let the dog in"
@@ -228,7 +258,9 @@ class _Sentence:
                     yield Part("manner" if alone else "particle", (child.lower_,))  # "drank tea together"
                     for prep in (word for word in child.rights if word.dep_ == "prep"):  # "back to bed"
                         yield from self.preposition(prep)
-                case "advmod" if child.lower_.endswith("ly") and child.lower_ not in lexicon.NO_MANNER:
+                case "advmod" if (
+                    child.pos_ != "PROPN" and child.lower_.endswith("ly") and child.lower_ not in lexicon.NO_MANNER
+                ):
                     yield Part("manner", (child.lower_,))
 
     def _object(self, noun) -> Part:
@@ -249,16 +281,33 @@ class _Sentence:
     def _seen(self, verb) -> Iterator[Part]:
         """ "Saw a fox running", "helps him build a tower": who else does what."""
         subject = self.clauses.own_subject(verb)
-        if subject is None or subject.i not in self.mentions.found:
-            return
-        words: list[str | Mention] = [self.mentions.found[subject.i], verb.lower_]
+        if subject is not None and subject.i in self.mentions.found:
+            yield Part("object", (self.mentions.found[subject.i], *self._deed(verb)))
+
+    def _deed(self, verb) -> tuple[str | Mention, ...]:
+        """A verb as it stands, with what it is done to and where: "running into the woods"."""
+        words: list[str | Mention] = [verb.lower_]
         for child in verb.rights:
             if child.dep_ == "dobj" and child.i in self.mentions.found:
                 words += self._phrase(child)
             elif child.dep_ == "prep":
                 for part in self.preposition(child):
                     words += [part.lead, *part.words]
-        yield Part("object", tuple(words))
+        return tuple(words)
+
+    def _meanwhile(self, verb) -> bool:
+        """Whether a clause after a comma tells what is done at the same time: "ran along the beach, flying a kite"."""
+        comma = verb.left_edge.i > self.clauses.sent.start and verb.left_edge.nbor(-1).text == ","
+        if verb.tag_ != "VBG" or verb.i < verb.head.i or not comma or list(verb.lefts):
+            return False
+        unseen = lexicon.STATES | lexicon.SPEECH | lexicon.ASPECT | lexicon.PERCEPTION - {"watch"} | SEEKING
+        return self.clauses.lemma(verb) not in unseen and not any(c.dep_ in ("ccomp", "xcomp") for c in verb.rights)
+
+    def _bare_preposition(self, verb, noun) -> str | None:
+        """The preposition that a noun was taken from for an object: "flew over the castle"."""
+        before = noun.left_edge.nbor(-1) if noun.left_edge.i > self.clauses.sent.start else noun
+        bare = before.dep_ == "prep" and before.head == verb and before.i > verb.i and not list(before.children)
+        return before.lower_ if bare else None
 
     def preposition(self, prep) -> Iterator[Part]:
         """What follows a preposition, as a place, a time or something else."""
@@ -269,15 +318,28 @@ class _Sentence:
             if noun.dep_ == "prep":  # "out of the rocket"
                 yield from (replace(part, lead=f"{prep.lower_} {part.lead}") for part in self.preposition(noun))
             elif noun.dep_ == "pobj" and noun.i in self.mentions.found:
-                if noun.lemma_.lower() in lexicon.TIME:
-                    yield Part("time", (noun.lower_,), prep.lower_)
-                    continue
-                whole, where = self._whole(noun), prep.lower_
-                place = where not in NO_PLACE_AFTER and self._is_place(whole, where)
-                if place and whole != noun:
-                    yield Part("place", self._phrase(whole), where, f"the {noun.lower_} of")
-                else:
-                    yield Part("place" if place else "with", self._phrase(noun), where)
+                yield from self._led(noun, prep.lower_)
+
+    def _led(self, noun, where: str) -> Iterator[Part]:
+        """A noun after the preposition ``where``, and who comes along: "to the forest with Papa"."""
+        if noun.lemma_.lower() in lexicon.TIME:
+            yield Part("time", (noun.lower_,), where)
+            return
+        whole, mention = self._whole(noun), self.mentions.found[noun.i]
+        if where in AROUND_ONE and mention.things == self.mentions.actor(_verb_of(noun)).things:
+            return  # "looked around her"
+        travelling = where == "by" and noun.tag_ == "NN" and not list(noun.lefts)  # "by bus"
+        if where in NO_PLACE_AFTER or travelling or not self._is_place(whole, where):
+            yield Part("with", self._phrase(noun), where)
+            return
+        company = [prep for prep in whole.rights if prep.lower_ == "with" and self._is_company(prep)]
+        yield Part("place", self._phrase(whole, company), where, f"the {noun.lower_} of" if whole != noun else "")
+        for prep in company:
+            yield from self.preposition(prep)
+
+    def _is_company(self, prep) -> bool:
+        found = [self.mentions.found[noun.i] for noun in prep.children if noun.i in self.mentions.found]
+        return any(thing.animate for mention in found for thing in mention.things)
 
     def _is_place(self, noun, after: str) -> bool:
         return any(lexicon.is_place(thing.head, after) for thing in self.mentions.found[noun.i].things)
@@ -287,17 +349,17 @@ class _Sentence:
         whole = after_of(noun) if noun.lower_ in lexicon.SIDES else None
         return whole if whole is not None and whole.i in self.mentions.found else noun
 
-    def _phrase(self, noun) -> tuple[str | Mention, ...]:
-        """A noun with what is joined to it: "a piece of cheese", "bread and jam"."""
+    def _phrase(self, noun, apart: Sequence = ()) -> tuple[str | Mention, ...]:
+        """A noun with what is joined to it, though not by ``apart``: "a piece of cheese", "bread and jam"."""
         if noun.lower_.endswith(("self", "selves")):
             return (noun.lower_,)
         found = self.mentions.found
         words: list[str | Mention] = [found[noun.i]]
-        around = self._around(noun)
+        around = [*self._around(noun), *apart]
         for child in noun.rights:
             if child.dep_ == "prep" and child.lower_ in WITH_NOUN and child not in around:
                 for inner in child.children:
-                    if inner.dep_ == "pobj" and inner.i in found:
+                    if inner.dep_ == "pobj" and inner.i in found and inner.lemma_.lower() not in lexicon.TIME:
                         if noun.lower_ == "one":  # "one of the foxes"
                             continue
                         if noun.lower_ in lexicon.INDEFINITE:  # "both of them"
@@ -306,6 +368,11 @@ class _Sentence:
             elif child.dep_ == "conj" and child.i in found:
                 words += ["and", *self._phrase(child)]
         return tuple(words)
+
+
+def _verb_of(word):
+    """The verb in whose clause a word stands."""
+    return next((verb for verb in word.ancestors if verb.tag_.startswith("VB")), word)
 
 
 def _told_of(noun) -> bool:

@@ -16,6 +16,7 @@ ASLEEP, WAKING = {"sleep", "doze", "nap", "snore"}, {"wake", "awake", "awaken"}
 INSIDE = ("compound", "nmod", "nummod", "quantmod", "amod")
 # Whom somebody speaks to: "Good morning, Bear!", "Anna, look!"
 SPOKEN_TO = re.compile(r"(?:^|(?<=, ))[A-Z][a-z]+(?=[,.!?]*$)|^[A-Z][a-z]+(?=[,!])")
+AROUND_ONE = {"about", "around", "before", "behind", "beside"}  # "shut the door behind him": behind himself
 EACH_OTHER = {("each", "other"), ("another", "one")}  # the second is what the first hangs on
 
 
@@ -344,11 +345,24 @@ class Mentions:
         other_than: tuple[Thing, ...] = ()
         if not subject and not token.lower_.endswith(("self", "selves")):
             other_than = (*self._actor_around(token), *self._object_before(token))
+        if subject and token.lower_ == "they":  # "they feed the ducks": who are no ducks
+            objects = {child.lemma_.lower() for child in token.head.rights if child.dep_ == "dobj"}
+            other_than = tuple(thing for thing in self.cast.things if thing.plural and thing.names & objects)
         both = any(other.lower_ == "it" for other in self.sent)  # "he kneels beside it": it is the animal
         things = self.cast.pronoun(token.lower_, self.number, subject=subject, other_than=other_than, person=both)
+        if self._around_oneself(token, things):
+            return Mention(self._actor_around(token), "the")
         for thing in things if token.dep_ != "poss" else ():
             self.note(thing, token, subject=subject)
         return Mention(things, "the")
+
+    def _around_oneself(self, token, others: tuple[Thing, ...]) -> bool:
+        """ "The fox shut the door behind him", where the story has not just told of another."""
+        if token.dep_ != "pobj" or token.head.lower_ not in AROUND_ONE:
+            return False
+        actor, gender = self._actor_around(token), SINGULAR.get(token.lower_, "it")
+        told = any(self.number - other.seen <= 1 for other in others)
+        return not told and len(actor) == 1 and actor[0].animate and actor[0].gender in (gender, "")
 
     def _backwards(self, token) -> Mention:
         """A pronoun before its noun ("Before he ate, Tom fed the hens"), or one whose noun the story never tells."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 FINITE = ("VBD", "VBZ", "VBP")
 WALKED, EATING, NOUN, NAME = "walked", "eating", "man", "Anna"  # what they are parsed as
+BENDING = {"arch", "bend", "hurt", "press", "rub", "scratch", "straighten", "stretch", "turn", "wash"}
 AROUND = lexicon.PARTICLES | {"at", "to", "into", "from", "towards", "onto"}
 
 
@@ -86,6 +87,8 @@ def _surely_noun(token) -> bool:
     before = token.nbor(-1) if token.i > token.sent.start else token
     if before.lower_ == "her" and before.dep_ == "nsubj" and before.head == token and token.tag_ in FINITE:
         return True
+    if before.lower_ == "her" and token.lower_ == "back" and before.head.lemma_ in BENDING:
+        return token.nbor().lower_ != "into"  # "arched her back"
     if token.pos_ in ("NOUN", "PROPN", "ADJ") or token.lower_ not in lexicon.PERSON | lexicon.ANIMAL:
         return False
     return before.tag_ in ("DT", "PRP$")

@@ -40,8 +40,10 @@ def visible(clauses, verb, animate) -> bool:
         return False  # "was made of metal"
     if "acomp" in children and lemma in lexicon.CHANGES:
         return False  # "grew tired"
-    if lemma in SEEMING and any(child.dep_ == "prep" and child.lower_ == "like" for child in verb.rights):
-        return False  # "looked like ants"
+    if lemma in SEEMING and any(child.dep_ == "prep" and child.lower_ in ("like", "of") for child in verb.rights):
+        return False  # "looked like ants", "smelled of corn"
+    if lemma in ("take", "last") and "dobj" in children and children["dobj"].lemma_.lower() in lexicon.TIME:
+        return animate(verb) and lemma == "take"  # "it took three hours"
     if lemma == "lead" and "dobj" not in children and not animate(verb):
         return False  # "the stairs led to a cellar"
     if lemma in ("lie", "stand", "sit", "hang") and not animate(verb):
@@ -52,13 +54,18 @@ def visible(clauses, verb, animate) -> bool:
 def names_deed(clauses, verb) -> bool:
     """Whether a verb says what is done, and its head no more: "began to run", "went to sleep", "burst out laughing"."""
     head, lemma = clauses.lemma(verb.head), clauses.lemma(verb)
-    if verb.dep_ == "xcomp" and head in lexicon.ASPECT:
+    if verb.dep_ == "xcomp" and (head in lexicon.ASPECT or _allowed(verb.head)):
         return True
     if verb.dep_ not in ("advcl", "xcomp") or verb.i < verb.head.i:
         return False
     if verb.tag_ == "VBG":
         return head == "burst" or (head == "go" and verb.i == verb.head.i + 1)
     return (head, lemma) == ("go", "sleep")
+
+
+def _allowed(verb) -> bool:
+    """ "Was allowed to ride the horse"."""
+    return verb.lower_ in ("allowed", "permitted") and any(child.dep_ == "auxpass" for child in verb.lefts)
 
 
 def _naming(verb) -> bool:
@@ -75,6 +82,8 @@ def real(clauses, verb) -> bool:
         around += list(verb.head.children)  # "did not stop or look"
     if any(c.dep_ == "neg" or (c.i < verb.i and c.lower_ in ("never", "nearly", "almost")) for c in around):
         return False
+    if any(_is_over(child) for child in around):
+        return False
     if any(c.dep_ == "aux" and c.tag_ == "MD" and not _is_had(c, verb) for c in around):
         return False
     if any(c.dep_ == "dobj" and _is_none(c) for c in verb.rights):
@@ -89,6 +98,12 @@ def _is_none(noun) -> bool:
     """ "Caught nothing", "found no presents"."""
     nobody = noun.lower_ in lexicon.NEVER and not list(noun.rights)
     return nobody or any(child.lower_ == "no" and child.dep_ == "det" for child in noun.lefts)
+
+
+def _is_over(word) -> bool:
+    """ "Hunted no more", "no longer played"; not "ran no more than a mile"."""
+    ended = word.lower_ in ("longer", "more") and any(child.lower_ == "no" for child in word.lefts)
+    return ended and not any(child.lower_ == "than" for child in word.rights)
 
 
 def _is_had(aux, verb) -> bool:

@@ -75,6 +75,8 @@ class Scene:
         for part in self.here:
             if event.verb in LOOKING and part.lead != "into":
                 continue
+            if event.verb == "cross" or (event.verb == "leave" and part.role == "place" and _moves_a_thing(event)):
+                continue  # "left her scarf in the kitchen"
             if part.lead in ("into", "onto", "to") and _moves_a_thing(event):
                 continue
             if part.role == "object" or part.lead in PLACED or part.lead in ARRIVING or part.lead == "":
@@ -172,6 +174,7 @@ def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
     place = scene.here[-1] if scene.here else _carried(scene, event)
     if place is not None:
         pieces.append((7, _footage_place(place, event, movers)))
+    pieces += [(_weight(part), _words_of(part, movers)) for part in event.parts if part.role == "while"]
     return _short(pieces)
 
 
@@ -193,12 +196,12 @@ def _doing(event: Event) -> str:
 
 
 def _ordered(event: Event) -> list[Part]:
-    order = {"object": 0, "with": 1, "place": 2, "manner": 3}
+    order = {"object": 0, "with": 1, "place": 2, "manner": 3, "while": 4}
     return sorted((part for part in event.parts if part.role in order), key=lambda part: order[part.role])
 
 
 def _weight(part: Part) -> int:
-    return {"object": 8, "place": 7, "with": 6}.get(part.role, 3)
+    return {"object": 8, "place": 7, "with": 6, "while": 6}.get(part.role, 3)
 
 
 def _short(pieces: list[tuple[int, str]]) -> str:
