@@ -162,7 +162,7 @@ class Cast:
         if thing.plural or (thing.head in lexicon.GROUPS and wanted != "it"):
             return None
         if thing.gender == wanted:
-            return 1.0 if thing.animate or wanted != "it" else 0.0
+            return 1.5 if wanted != "it" else 1.0 if thing.animate else 0.0
         if thing.kind == "animal" and thing.gender == "it" and wanted != "it":
             return -1.5
         if thing.gender:
@@ -185,7 +185,8 @@ class Cast:
             carried = 0.9 if thing.subject and subject else 0.5 if not thing.subject and not subject else 0.0
             if thing.part:
                 fit -= 1.5
-            aside = (-1.2 if lexicon.is_place(thing.head) else -0.6) if thing.aside and not thing.animate else 0.0
+            where = lexicon.is_place(thing.head) or thing.head in lexicon.PLANETS
+            aside = (-1.2 if where else -0.6) if thing.aside and not thing.animate else 0.0
             lively = 0.3 if subject and thing.animate else 0.0
             ranked.append((fit + nearness + carried + aside + lively, thing.place, thing))
         return max(ranked, key=lambda entry: entry[:2])[2] if ranked else None

@@ -15,6 +15,7 @@ from storycli.english.visible import free_relative, names_deed, real, visible
 UNREAL = {"if", "unless", "whether", "lest", "though", "although", "so", "that", "than", "where", "how"}
 EARLIER = {"after", "when", "once", "because", "since", "soon"}
 LATER = {"before", "until", "till"}
+WILL = {"'ll", "shall", "will", "wo"}
 GREETINGS = {"goodbye", "bye", "hello", "hi", "thanks"}
 JOINING = {"and", "but", "or", "then", "so", "while", "as", "where", "that", *EARLIER, *LATER}
 MOMENTS = {"time", "moment", "minute", "instant", "second", "day"}
@@ -131,6 +132,10 @@ class Clauses:
                 reporting = lexicon.SPEECH | (lexicon.STATES | lexicon.PERCEPTION if verb.i > head.i else set())
                 reported = self.lemma(head) in reporting and not self._so_that(verb)
                 return own and not reported and self.is_verb(head) and self._in_story(head)
+            case "advcl" if verb.tag_ == "VBG" and self.lemma(head) == "be" and verb.nbor(-1).text == ",":
+                return self._in_story(head) and real(self, head)  # "was already there, building a snowman"
+            case "advcl" if any(child.tag_ == "MD" and child.lower_ in WILL for child in head.lefts):
+                return False  # "when you come, I will show you the place"
             case "xcomp" | "advcl" if names_deed(self, verb):
                 return self._in_story(head) and real(self, head)
             case "advcl":

@@ -16,6 +16,7 @@ from storycli.english.visible import real
 
 WITH_NOUN = {"of", "with", "in", "on", "at", "under", "behind", "beside", "near", "inside"}
 NO_PLACE_AFTER = {"of", "with", "for", "about"}
+LESSONS = {"class", "lesson", "practice", "school", "work"}  # "after school"
 SEEKING = {"hunt", "look", "search", "seek", "wait"}  # what is not there
 # What opens an item of a list, or a scene
 ITEM = re.compile(r"\s*([-*+\u2022\u2013]|\d\d?[.)]|(chapter|page|part|scene|shot|step) \d+ ?[.):-])(\s|$)", re.I)
@@ -45,6 +46,7 @@ class Event:
     words: frozenset[str]  # every word of it and of what was told just before, in lower case
     scene: tuple[Part, ...] = ()  # places that were told just before
     passive: str = ""  # "destroyed", where nobody is named who did it
+    before: bool = False  # told as over by then: "long ago he had run across the lake"
 
     @property
     def actors(self) -> tuple[Thing, ...]:
@@ -141,6 +143,7 @@ class _Sentence:
                 words=frozenset(self._words(tokens)),
                 scene=tuple(self._setting(verb, mention)),
                 passive=verb.lower_ if "auxpass" in roles and "agent" not in roles else "",
+                before=any(child.dep_ == "aux" and child.lower_ in ("had", "'d") for child in verb.lefts),
             )
 
     def _setting(self, verb, actor: Mention) -> Iterator[Part]:
@@ -298,7 +301,7 @@ class _Sentence:
     def _meanwhile(self, verb) -> bool:
         """Whether a clause after a comma tells what is done at the same time: "ran along the beach, flying a kite"."""
         comma = verb.left_edge.i > self.clauses.sent.start and verb.left_edge.nbor(-1).text == ","
-        if verb.tag_ != "VBG" or verb.i < verb.head.i or not comma or list(verb.lefts):
+        if verb.tag_ != "VBG" or verb.i < verb.head.i or not comma or list(verb.lefts) or verb.head.lemma_ == "be":
             return False
         unseen = lexicon.STATES | lexicon.SPEECH | lexicon.ASPECT | lexicon.PERCEPTION - {"watch"} | SEEKING
         return self.clauses.lemma(verb) not in unseen and not any(c.dep_ in ("ccomp", "xcomp") for c in verb.rights)
@@ -315,18 +318,22 @@ class _Sentence:
         if prep.lower_ == "like" or as_much:
             return  # "as slowly as a snail": nobody sees the snail
         for noun in prep.children:
-            if noun.dep_ == "prep":  # "out of the rocket"
+            if noun.dep_ == "conj" and noun.pos_ == "ADP":  # "out of the gate and into the forest"
+                yield from self.preposition(noun)
+            elif noun.dep_ == "prep":  # "out of the rocket"
                 yield from (replace(part, lead=f"{prep.lower_} {part.lead}") for part in self.preposition(noun))
             elif noun.dep_ == "pobj" and noun.i in self.mentions.found:
                 yield from self._led(noun, prep.lower_)
 
     def _led(self, noun, where: str) -> Iterator[Part]:
         """A noun after the preposition ``where``, and who comes along: "to the forest with Papa"."""
-        if noun.lemma_.lower() in lexicon.TIME:
+        of = after_of(noun) if noun.lower_ in ("end", "middle", "rest") else None
+        lemma = (of or noun).lemma_.lower()  # "for the rest of the summer"
+        if lemma in lexicon.TIME or (where in ("after", "before") and lemma in lexicon.TREATS | LESSONS):
             yield Part("time", (noun.lower_,), where)
             return
-        whole, mention = self._whole(noun), self.mentions.found[noun.i]
-        if where in AROUND_ONE and mention.things == self.mentions.actor(_verb_of(noun)).things:
+        whole = self._whole(noun)
+        if where in AROUND_ONE and self._is_actor(noun):
             return  # "looked around her"
         travelling = where == "by" and noun.tag_ == "NN" and not list(noun.lefts)  # "by bus"
         if where in NO_PLACE_AFTER or travelling or not self._is_place(whole, where):
@@ -336,6 +343,10 @@ class _Sentence:
         yield Part("place", self._phrase(whole, company), where, f"the {noun.lower_} of" if whole != noun else "")
         for prep in company:
             yield from self.preposition(prep)
+
+    def _is_actor(self, noun) -> bool:
+        own = self.mentions.found.get(noun.i)
+        return own is not None and own.things == self.mentions.actor(_verb_of(noun)).things
 
     def _is_company(self, prep) -> bool:
         found = [self.mentions.found[noun.i] for noun in prep.children if noun.i in self.mentions.found]
@@ -359,6 +370,8 @@ class _Sentence:
         for child in noun.rights:
             if child.dep_ == "prep" and child.lower_ in WITH_NOUN and child not in around:
                 for inner in child.children:
+                    if child.lower_ in AROUND_ONE and self._is_actor(inner):
+                        continue
                     if inner.dep_ == "pobj" and inner.i in found and inner.lemma_.lower() not in lexicon.TIME:
                         if noun.lower_ == "one":  # "one of the foxes"
                             continue
@@ -390,7 +403,8 @@ def _joins(tokens: list) -> bool:
         return False
     if clause.dep_ == "advcl" and clause.head in tokens:
         return False  # both are here: "while he rode, he was surprised by a dragon"
-    return word.lower_ in JOINING and word.dep_ not in ("det", "nsubj", "nsubjpass", "dobj")
+    leads = word.dep_ == "prep" and any(child.dep_ == "pobj" for child in word.children)  # "after school"
+    return word.lower_ in JOINING and word.dep_ not in ("det", "nsubj", "nsubjpass", "dobj") and not leads
 
 
 def _named(mention: Mention) -> str:

@@ -186,6 +186,8 @@ class Mentions:
         )
         if given:
             thing.call(given)
+        if proper and thing.kind == "person" and not thing.looks and {"little", "young"} & {t.lower_ for t in inner}:
+            thing.looks = {"he": "boy", "she": "girl"}.get(thing.gender, "child")  # "little Mia"
         if proper and not known and not lexicon.is_place(head) and _led_to(token):
             thing.kind, thing.gender = "thing", "it"  # "in Hawaii"
         if head in lexicon.KIN and not plural:
@@ -248,9 +250,9 @@ class Mentions:
         """ "A girl named Lucy", "they named the boat Luna", "her name was Lucy": from now on that is its name."""
         if self.page.quoted[verb.i]:
             return
-        if verb.lemma_ == "be" and (whose := self._whose_name(verb)):
+        if verb.lemma_ == "be":
             name = next((child for child in verb.rights if child.dep_ == "attr" and child.pos_ == "PROPN"), None)
-            if name is not None:
+            if name is not None and (whose := self._whose_name(verb, name)):
                 self._name(whose[0], name)
             return
         if not verb.tag_.startswith("VB") or verb.lemma_ not in ("name", "call"):
@@ -262,13 +264,15 @@ class Mentions:
             return
         self._name(self.found[whom.i].things[0], name)
 
-    def _whose_name(self, be) -> tuple[Thing, ...]:
-        """ "Her name was", "the name of the girl was": the girl."""
+    def _whose_name(self, be, name) -> tuple[Thing, ...]:
+        """ "Her name was", "the name of the girl was", "a girl, whose name was": the girl."""
         noun = next((child for child in be.lefts if child.lower_ == "name"), None)
         if noun is None:
             return ()
         owner = next((child for child in noun.lefts if child.dep_ == "poss"), None) or after_of(noun)
-        own = self.found[noun.i].things if noun.i in self.found else ()
+        if owner is not None and owner.tag_ == "WP$":
+            owner = be.head
+        own = tuple(thing for word in (noun, name) if word.i in self.found for thing in self.found[word.i].things)
         return self._owners(owner, noun, own) if owner is not None else ()
 
     def _name(self, thing: Thing, name) -> None:

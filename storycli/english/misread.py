@@ -24,7 +24,7 @@ def misread(sent) -> "Iterator[tuple[Token, str]]":
             yield token, WALKED
         elif token.tag_ == "VBG" and token.dep_ == "amod" and token.i > sent.start and token.nbor(-1).lemma_ == "be":
             yield token, EATING  # "she was peeling potatoes"
-        elif _joined_past(token):
+        elif _joined_past(token) or _cooked(token):
             yield token, WALKED
         elif (lost := _lost_verb(token)) is not None:
             yield lost, WALKED
@@ -56,6 +56,14 @@ def _joined_past(token) -> bool:
     """A past form after "and" that was read as an adjective: "threw her coffee into the bin and left"."""
     joined = token.dep_ == "conj" and token.head.tag_ in FINITE and token.tag_ in ("JJ", "NN", "RB")
     return joined and token.nbor(-1).dep_ == "cc" and bool(past_lemma(token.lower_))
+
+
+def _cooked(token) -> bool:
+    """A past form between two nouns that was read as an adjective: "my mum cooked spaghetti"."""
+    before = token.nbor(-1) if token.i > token.sent.start else token
+    beside = before.dep_ in ("compound", "nmod") and before.head == token.head and before.tag_[:2] == "NN"
+    own = any(child.tag_ in ("DT", "PRP$") for child in before.lefts) or before.tag_ == "NNP"
+    return token.tag_ == "VBN" and token.dep_ == "amod" and beside and own and bool(past_lemma(token.lower_))
 
 
 def _lost_verb(noun):

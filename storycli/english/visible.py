@@ -3,6 +3,7 @@
 from storycli.english import lexicon
 
 SEEMING = {"look", "sound", "taste", "smell", "feel", "seem"}
+NONE = {"hardly", "neither", "no", "nor", "not"}  # "hardly anyone danced"
 WEATHER = {"rain", "snow", "storm", "thunder", "hail", "drizzle", "get", "grow", "become"}
 
 
@@ -32,6 +33,10 @@ def visible(clauses, verb, animate) -> bool:
         return False  # "the lift was broken"
     if lemma == "let" and any(clauses.lemma(child) == "go" and child.i == verb.i + 1 for child in verb.rights):
         return False  # "let go"
+    if lemma == "go" and (_is_planned(verb) or any(child.lower_ == "let" for child in verb.lefts)):
+        return False
+    if lemma == "bear" and "auxpass" in children:
+        return False  # "was born"
     if lemma == "keep" and not {"ccomp", "xcomp", "acomp", "oprd", "prep", "prt"} & children.keys():
         return False  # "kept it"
     if lemma == "become" and "attr" in children and children["attr"].lemma_.lower() in lexicon.RELATED:
@@ -55,12 +60,22 @@ def names_deed(clauses, verb) -> bool:
     """Whether a verb says what is done, and its head no more: "began to run", "went to sleep", "burst out laughing"."""
     head, lemma = clauses.lemma(verb.head), clauses.lemma(verb)
     if verb.dep_ == "xcomp" and (head in lexicon.ASPECT or _allowed(verb.head)):
-        return True
+        return not (head == "go" and _is_planned(verb.head)) and not _thwarted(head, verb.head)
     if verb.dep_ not in ("advcl", "xcomp") or verb.i < verb.head.i:
         return False
     if verb.tag_ == "VBG":
         return head == "burst" or (head == "go" and verb.i == verb.head.i + 1)
     return (head, lemma) == ("go", "sleep")
+
+
+def _is_planned(go) -> bool:
+    """ "Was going to steal the cheese"."""
+    return go.lower_ == "going" and any(child.dep_ == "xcomp" and child.tag_ == "VB" for child in go.rights)
+
+
+def _thwarted(lemma: str, verb) -> bool:
+    """ "Decided to swim, but his mother called him"."""
+    return lemma in ("agree", "choose", "decide") and any(c.dep_ == "cc" and c.lower_ == "but" for c in verb.rights)
 
 
 def _allowed(verb) -> bool:
@@ -91,7 +106,7 @@ def real(clauses, verb) -> bool:
     subject = clauses.subject(verb)
     if subject is None:
         return True
-    return subject.lower_ not in lexicon.NEVER and not any(c.lower_ in ("no", "not") for c in subject.subtree)
+    return subject.lower_ not in lexicon.NEVER and not any(c.lower_ in NONE for c in subject.subtree)
 
 
 def _is_none(noun) -> bool:

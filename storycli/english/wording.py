@@ -30,6 +30,8 @@ ARRIVING = {
 PLACED = {"in", "on", "at", "under", "underneath", "beneath", "among", "by", "near", "beside", "outside", "along"}
 ENTERING = {"enter", "reach", "cross", "visit", "explore"}
 LEAVING = {"leave", "exit", "flee", "escape"}
+COOKING = {"bake", "boil", "cook", "fry"}
+ON_LAND = {"climb", "cook", "dance", "jog", "march", "run", "sit", "stroll", "walk", "wander"}  # in no water
 LOOKING = {"look", "peek", "peer", "gaze", "stare", "glance", "point"}  # under the bed: who does is not there
 RISING, SETTING = {"rise", "come", "appear", "climb", "peek"}, {"set", "go", "sink", "disappear"}
 
@@ -44,6 +46,7 @@ class Scene:
     here: list[Part] = field(default_factory=list)
     spot: Part | None = None  # a place for one alone, "on the sofa"
     there: frozenset[Thing] = frozenset()  # who is on it
+    gone: frozenset[Thing] = frozenset()  # who has left the place
     met: set[Thing] = field(default_factory=set)  # whom and what earlier events have shown
 
     def enter(self, event: Event) -> None:
@@ -59,8 +62,13 @@ class Scene:
         times = {part.words[0] for part in event.parts if part.role == "time"}
         if times & lexicon.SEASONS or (event.words & lexicon.LATER and event.words & lexicon.DAYS):
             self.weather = ""
+        if self._outdoors() and (event.verb in COOKING or any(thing.head in lexicon.INSIDE for thing in event.things)):
+            self.place = None
+        water = _place_of(self.place) if self.place is not None else None
+        if water is not None and water.head in lexicon.WATERS and event.verb in ON_LAND and self.place.lead == "in":
+            self.place = None
         for hour, words in lexicon.HOURS.items():
-            if words & event.words:
+            if words & event.words and not event.before:
                 self.hour = hour
         self.hour = _sky(event, self.hour)
         for weather, words in lexicon.WEATHER.items():
@@ -72,6 +80,10 @@ class Scene:
         self.met |= event.things
         if event.verb in LEAVING and any(part.role == "object" and _place_of(part) for part in event.parts):
             self.place = self.spot = None
+        if self.spot is not None and event.verb in lexicon.MOVING and self.there.issuperset(event.actors):
+            self.spot = None
+        if any(part.words == ("away",) for part in event.parts):
+            self.gone |= frozenset(event.actors)
         for part in self.here:
             if event.verb in LOOKING and part.lead != "into":
                 continue
@@ -79,13 +91,15 @@ class Scene:
                 continue  # "left her scarf in the kitchen"
             if part.lead in ("into", "onto", "to") and _moves_a_thing(event):
                 continue
-            if part.role == "object" or part.lead in PLACED or part.lead in ARRIVING or part.lead == "":
+            if event.before and _way(part) not in ("into", "onto", "to"):
+                continue  # where somebody once was
+            if part.role == "object" or _way(part) in PLACED or _way(part) in ARRIVING or part.lead == "":
                 self._move(part, event)
             elif part.lead in ("out of", "from"):
                 self.place = self.spot = None
 
     def _move(self, part: Part, event: Event) -> None:
-        self.spot = None
+        self.spot, self.gone = None, frozenset()
         if part.words == ("home",):
             self.place, self.weather = Part("place", ("home",), "at"), ""
             return
@@ -98,8 +112,8 @@ class Scene:
             return
         if part.lead == "in" and noun.head in lexicon.WATERS and self._outdoors():
             return
-        lead = ARRIVING.get(part.lead, part.lead or "in")
-        if noun.head in lexicon.AT and part.lead == "to":
+        lead = ARRIVING.get(_way(part), part.lead or "in")
+        if noun.head in lexicon.AT and _way(part) == "to":
             lead = "at"
         elif noun.head in lexicon.ON and not noun.plural and part.lead not in PLACED:
             lead = "on"
@@ -110,6 +124,11 @@ class Scene:
     def _outdoors(self) -> bool:
         noun = _place_of(self.place) if self.place is not None else None
         return noun is not None and noun.head not in lexicon.INDOORS | lexicon.WATERS
+
+
+def _way(part: Part) -> str:
+    """The preposition that says which way: "to" of "down to the lake"."""
+    return part.lead.split()[-1] if part.lead and part.lead != "out of" else part.lead
 
 
 def _sky(event: Event, hour: str) -> str:
@@ -168,6 +187,10 @@ def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
         motion = None
     if event.verb == "go" and any(part.role == "object" for part in objects):
         motion = None  # "went camping"
+    if event.verb == "leave" and _moves_a_thing(event):
+        motion = None  # "left her bag in the car"
+    if event.verb == "wait":
+        objects = [part for part in objects if part.lead != "for"]
     pieces = [(9, movers.all_of(event.mention)), (9, motion or _doing(event))]
     if not (motion and motion.endswith(("away", "closer"))):
         pieces += [(_weight(part), _words_of(part, movers)) for part in objects]
@@ -181,11 +204,13 @@ def query(event: Event, scene: Scene, characters: Sequence[Character]) -> str:
 def _carried(scene: Scene, event: Event) -> Part | None:
     """The place of earlier events, where this one tells none; what is done to a house is not done in it."""
     place = scene.spot if scene.spot is not None and scene.there.issuperset(event.actors) else scene.place
-    return None if place is None or scene.here or _place_of(place) in event.things else place
+    if place is None or scene.here or _place_of(place) in event.things:
+        return None
+    return None if event.actors and scene.gone.issuperset(event.actors) else place
 
 
 def _doing(event: Event) -> str:
-    if event.verb == "be" and not event.passive and any(part.role == "place" for part in event.parts):
+    if event.verb == "be" and not event.passive and any(part.role in ("place", "with") for part in event.parts):
         return ""  # "a wolf in the woods"
     particles = [part.words[0] for part in event.parts if part.role == "particle"]
     if event.verb == "say" and not any(part.role in ("object", "particle") for part in event.parts):
