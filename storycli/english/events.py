@@ -149,16 +149,18 @@ class _Sentence:
     def _setting(self, verb, actor: Mention) -> Iterator[Part]:
         """Where it is, as told before the verb: "when she was in the kitchen, she danced", "back at the castle"."""
         for word in verb.lefts:
-            clause = word.dep_ == "advcl" and self.clauses.lemma(word) == "be" and real(self.clauses, word)
-            who = self.clauses.own_subject(word) if clause else None
-            if who is not None and who.i in self.mentions.found and who.lower_ != "it":
-                clause = self.mentions.found[who.i].things == actor.things
-            told = [word, *word.rights] if clause else [word]
-            backs = [child for child in told if child.dep_ == "advmod" and child.lower_ == "back"]
-            around = [*(word.rights if clause else ()), *(prep for back in backs for prep in back.rights)]
-            for prep in around:
+            around = list(word.rights) if word.lower_ == "back" or self._is_there(word, actor) else []
+            for prep in (*around, *(inner for back in around if back.lower_ == "back" for inner in back.rights)):
                 if prep.dep_ == "prep":
                     yield from (part for part in self.preposition(prep) if part.role == "place")
+
+    def _is_there(self, clause, actor: Mention) -> bool:
+        """Whether a clause tells where the actor was, or "it" was: "when it was dark in the wood"."""
+        if clause.dep_ != "advcl" or self.clauses.lemma(clause) != "be" or not real(self.clauses, clause):
+            return False
+        subject = self.clauses.own_subject(clause)
+        own = self.mentions.found.get(subject.i) if subject is not None else None
+        return own is None or subject.lower_ == "it" or own.things == actor.things
 
     def _words(self, tokens: Iterable) -> set[str]:
         """The words that may tell when it is, or what the weather: not what is said, feared or told of, nor names."""

@@ -31,7 +31,7 @@ PLACED = {"in", "on", "at", "under", "underneath", "beneath", "among", "by", "ne
 ENTERING = {"enter", "reach", "cross", "visit", "explore"}
 LEAVING = {"leave", "exit", "flee", "escape"}
 COOKING = {"bake", "boil", "cook", "fry"}
-ON_LAND = {"climb", "cook", "dance", "jog", "march", "run", "sit", "stroll", "walk", "wander"}  # in no water
+ON_LAND = {"climb", "dance", "jog", "march", "run", "sit", "stroll", "walk", "wander"}  # in no water
 LOOKING = {"look", "peek", "peer", "gaze", "stare", "glance", "point"}  # under the bed: who does is not there
 RISING, SETTING = {"rise", "come", "appear", "climb", "peek"}, {"set", "go", "sink", "disappear"}
 
@@ -64,8 +64,7 @@ class Scene:
             self.weather = ""
         if self._outdoors() and (event.verb in COOKING or any(thing.head in lexicon.INSIDE for thing in event.things)):
             self.place = None
-        water = _place_of(self.place) if self.place is not None else None
-        if water is not None and water.head in lexicon.WATERS and event.verb in ON_LAND and self.place.lead == "in":
+        if event.verb in ON_LAND and self._in_water():
             self.place = None
         for hour, words in lexicon.HOURS.items():
             if words & event.words and not event.before:
@@ -120,6 +119,10 @@ class Scene:
         self.place = Part("place", part.words, lead, part.side)
         if noun.head in lexicon.INDOORS:
             self.weather = ""
+
+    def _in_water(self) -> bool:
+        noun = _place_of(self.place) if self.place is not None and self.place.lead == "in" else None
+        return noun is not None and noun.head in lexicon.WATERS
 
     def _outdoors(self) -> bool:
         noun = _place_of(self.place) if self.place is not None else None
