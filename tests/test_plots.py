@@ -165,6 +165,9 @@ def test_the_examples_of_the_method():
         ("The octopus let go and sank. She was born in this house.", ["octopus sink"]),
         ("My mum cooked spaghetti, and I sang.", ["mum cook", "i sing"]),
         ("Emma was already there, building a snowman. She sang.", ["emma build", "emma sing"]),
+        ("Laughing, he was happy in the garden. He sang.", ["he sing"]),
+        ("Anna sang and the cat arched her back", ["anna sing", "cat arch"]),
+        ("The woodpecker was hammering on his", ["woodpecker hammer"]),
         ("They flew there. It took three hours. It smelled of corn.", ["they fly"]),
         ("A girl was allowed to ride the horse. She laughed.", ["girl ride", "girl laugh"]),
         ('"Where are you?" shouted Lily from the gate.', ["lily shout"]),
@@ -815,6 +818,13 @@ def test_a_line_that_its_hero_s_kind_makes_too_long_is_refused():
     bear = Character(name="t", dir="t", class_word="teddy bear")
     with pytest.raises(StoryError, match="a line of the story is longer than 2000 characters"):
         plots.split("{t} " * 400 + "walks", llm="none", characters=[bear])
+
+
+@pytest.mark.parametrize("cut", [slice(None, -1), slice(1, None)])
+def test_a_sentence_may_begin_or_end_anywhere(cut):
+    for story in STORIES:
+        for sentence in re.split(r"(?<=[.!?]) ", story["text"]):
+            events(" ".join(sentence.rstrip(".!?").split()[cut]))
 
 
 def test_strange_characters_in_a_text_do_no_harm():

@@ -132,7 +132,7 @@ class Clauses:
                 reporting = lexicon.SPEECH | (lexicon.STATES | lexicon.PERCEPTION if verb.i > head.i else set())
                 reported = self.lemma(head) in reporting and not self._so_that(verb)
                 return own and not reported and self.is_verb(head) and self._in_story(head)
-            case "advcl" if verb.tag_ == "VBG" and self.lemma(head) == "be" and verb.nbor(-1).text == ",":
+            case "advcl" if verb.tag_ == "VBG" and self.lemma(head) == "be" and self._after_comma(verb):
                 return self._in_story(head) and real(self, head)  # "was already there, building a snowman"
             case "advcl" if any(child.tag_ == "MD" and child.lower_ in WILL for child in head.lefts):
                 return False  # "when you come, I will show you the place"
@@ -147,6 +147,9 @@ class Clauses:
             case "acl":
                 return self._in_list(verb) or (verb.tag_ == "VBG" and _existential(head))
         return False
+
+    def _after_comma(self, verb) -> bool:
+        return verb.i > self.sent.start and verb.nbor(-1).text == ","
 
     def _adverbial(self, verb) -> bool:
         marks = self._marks(verb)

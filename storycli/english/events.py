@@ -223,7 +223,7 @@ class _Sentence:
             if child == subject or child.i in telling or self.page.quoted[child.i]:
                 continue
             match child.dep_:
-                case "dobj" if (bare := self._bare_preposition(verb, child)) is not None:
+                case "dobj" if child.i in found and (bare := self._bare_preposition(verb, child)) is not None:
                     yield from self._led(child, bare)
                 case "dobj" if (
                     child.like_num

@@ -95,8 +95,9 @@ def _surely_noun(token) -> bool:
     before = token.nbor(-1) if token.i > token.sent.start else token
     if before.lower_ == "her" and before.dep_ == "nsubj" and before.head == token and token.tag_ in FINITE:
         return True
+    after = token.nbor() if token.i + 1 < token.sent.end else token
     if before.lower_ == "her" and token.lower_ == "back" and before.head.lemma_ in BENDING:
-        return token.nbor().lower_ != "into"  # "arched her back"
+        return after.lower_ != "into"  # "arched her back"
     if token.pos_ in ("NOUN", "PROPN", "ADJ") or token.lower_ not in lexicon.PERSON | lexicon.ANIMAL:
         return False
     return before.tag_ in ("DT", "PRP$")
