@@ -71,8 +71,10 @@ def resemblances(frames: Sequence[Array], shapes: Sequence[Array], heads: Sequen
 
 def looks(drawn: Array, heads: Sequence[Array]) -> dict[Look, float]:
     """How well every look of a hero fits somewhere on a figure, grey float32 (h,w): by correlation as a whole."""
+    if not drawn.size:
+        return {}
     fits = {}
-    for size in SIZES if drawn.size else ():
+    for size in SIZES:
         width = size * drawn.shape[1]
         fine = detail(drawn, width)
         for number, head in enumerate(heads):
@@ -83,14 +85,16 @@ def looks(drawn: Array, heads: Sequence[Array]) -> dict[Look, float]:
 
 def resemblance(drawn: Array, heads: Sequence[Array], likely: Sequence[Look]) -> float:
     """How much a figure, grey float32 (h,w), has of a face in one of its likely looks."""
-    best = 0.0
-    for number, size, turn in likely if drawn.size else ():
+    if not drawn.size:
+        return 0.0
+    best, fine = 0.0, {size: detail(drawn, size * drawn.shape[1]) for size in {size for _, size, _ in likely}}
+    for number, size, turn in likely:
         width = size * drawn.shape[1]
         if (face := face_of(heads[number], width)) is not None:
-            fine, face = detail(drawn, width), np.ascontiguousarray(np.rot90(face, turn))
-            fit, where = place(fine, face)
+            face = np.ascontiguousarray(np.rot90(face, turn))
+            fit, where = place(fine[size], face)
             if fit > 0:
-                best = max(best, similarity(fine[where], face, WINDOW * width))
+                best = max(best, similarity(fine[size][where], face, WINDOW * width))
     return best
 
 

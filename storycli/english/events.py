@@ -225,12 +225,7 @@ class _Sentence:
             match child.dep_:
                 case "dobj" if child.i in found and (bare := self._bare_preposition(verb, child)) is not None:
                     yield from self._led(child, bare)
-                case "dobj" if (
-                    child.like_num
-                    and child.i not in found
-                    and (counted := after_of(child)) is not None
-                    and counted.i in found
-                ):
+                case "dobj" if child.i not in found and (counted := self.mentions.counted(child)).i in found:
                     yield Part("object", (child.lower_, "of", *self._phrase(counted)))
                 case "dobj" | "dative" | "oprd" | "attr" | "npadvmod" if child.i in found:
                     yield self._object(child)
@@ -335,8 +330,8 @@ class _Sentence:
             yield Part("time", (noun.lower_,), where)
             return
         whole = self._whole(noun)
-        if where in AROUND_ONE and self._is_actor(noun):
-            return  # "looked around her"
+        if self._is_oneself(noun, where):
+            return
         travelling = where == "by" and noun.tag_ == "NN" and not list(noun.lefts)  # "by bus"
         if where in NO_PLACE_AFTER or travelling or not self._is_place(whole, where):
             yield Part("with", self._phrase(noun), where)
@@ -346,9 +341,10 @@ class _Sentence:
         for prep in company:
             yield from self.preposition(prep)
 
-    def _is_actor(self, noun) -> bool:
-        own = self.mentions.found.get(noun.i)
-        return own is not None and own.things == self.mentions.actor(_verb_of(noun)).things
+    def _is_oneself(self, noun, where: str) -> bool:
+        """ "Looked around her", "the door behind him": who does it."""
+        own = self.mentions.found.get(noun.i) if where in AROUND_ONE else None
+        return own is not None and own.things == self.mentions.actor_around(noun)
 
     def _is_company(self, prep) -> bool:
         found = [self.mentions.found[noun.i] for noun in prep.children if noun.i in self.mentions.found]
@@ -372,7 +368,7 @@ class _Sentence:
         for child in noun.rights:
             if child.dep_ == "prep" and child.lower_ in WITH_NOUN and child not in around:
                 for inner in child.children:
-                    if child.lower_ in AROUND_ONE and self._is_actor(inner):
+                    if self._is_oneself(inner, child.lower_):
                         continue
                     if inner.dep_ == "pobj" and inner.i in found and inner.lemma_.lower() not in lexicon.TIME:
                         if noun.lower_ == "one":  # "one of the foxes"
@@ -383,11 +379,6 @@ class _Sentence:
             elif child.dep_ == "conj" and child.i in found:
                 words += ["and", *self._phrase(child)]
         return tuple(words)
-
-
-def _verb_of(word):
-    """The verb in whose clause a word stands."""
-    return next((verb for verb in word.ancestors if verb.tag_.startswith("VB")), word)
 
 
 def _told_of(noun) -> bool:

@@ -51,7 +51,7 @@ class Mentions:
             self._christen(token)
             self._put_to_sleep(token)
 
-    def _counted(self, noun):
+    def counted(self, noun):
         """ "Hundreds of candles": the candles; "the two of them": them."""
         counts = noun.lemma_.lower() in lexicon.COUNTS or noun.like_num
         return (after_of(noun) or noun) if counts else noun
@@ -68,7 +68,7 @@ class Mentions:
             while clause.dep_ == "conj":
                 clause = clause.head
             subject = clause.head
-        counted = subject if subject is None or subject.lower_ == "one" else self._counted(subject)
+        counted = subject if subject is None or subject.lower_ == "one" else self.counted(subject)
         if subject is None or not {subject.i, counted.i} & self.found.keys():
             return Mention(self.cast.last_actor())
         joined = [
@@ -298,14 +298,14 @@ class Mentions:
         wanted = OWNED_BY.get(owner.lower_)
         if wanted is None:
             return self.found[owner.i].things if owner.i in self.found else ()
-        actor = self._actor_around(token)
+        actor = self.actor_around(token)
         alone = len(actor) == 1 and wanted != "they" and actor[0] not in owned
         if alone and actor[0].gender in (wanted, "") and actor[0].animate:
             actor[0].gender = wanted
             return actor
         return self.cast.pronoun(wanted, self.number, subject=True, other_than=owned)
 
-    def _actor_around(self, token) -> tuple[Thing, ...]:
+    def actor_around(self, token) -> tuple[Thing, ...]:
         """Who does what a word stands in the clause of."""
         verb = token.head
         while not self.clauses.is_verb(verb) and verb.dep_ != "ROOT":
@@ -348,14 +348,14 @@ class Mentions:
         subject = self._is_subject(token) or token.dep_ == "poss"
         other_than: tuple[Thing, ...] = ()
         if not subject and not token.lower_.endswith(("self", "selves")):
-            other_than = (*self._actor_around(token), *self._object_before(token))
+            other_than = (*self.actor_around(token), *self._object_before(token))
         if subject and token.lower_ == "they":  # "they feed the ducks": who are no ducks
             objects = {child.lemma_.lower() for child in token.head.rights if child.dep_ == "dobj"}
             other_than = tuple(thing for thing in self.cast.things if thing.plural and thing.names & objects)
         both = any(other.lower_ == "it" for other in self.sent)  # "he kneels beside it": it is the animal
         things = self.cast.pronoun(token.lower_, self.number, subject=subject, other_than=other_than, person=both)
         if self._around_oneself(token, things):
-            return Mention(self._actor_around(token), "the")
+            return Mention(self.actor_around(token), "the")
         for thing in things if token.dep_ != "poss" else ():
             self.note(thing, token, subject=subject)
         return Mention(things, "the")
@@ -364,7 +364,7 @@ class Mentions:
         """ "The fox shut the door behind him", where the story has not just told of another."""
         if token.dep_ != "pobj" or token.head.lower_ not in AROUND_ONE:
             return False
-        actor, gender = self._actor_around(token), SINGULAR.get(token.lower_, "it")
+        actor, gender = self.actor_around(token), SINGULAR.get(token.lower_, "it")
         told = any(self.number - other.seen <= 1 for other in others)
         return not told and len(actor) == 1 and actor[0].animate and actor[0].gender in (gender, "")
 
@@ -391,7 +391,7 @@ class Mentions:
 
     def _indefinite(self, token) -> Mention:
         """ "One", "both", "the other" of those that were spoken of; "everyone", "somebody"."""
-        head, subject, counted = token.lower_, self._is_subject(token), self._counted(token)
+        head, subject, counted = token.lower_, self._is_subject(token), self.counted(token)
         if head == "one" and token.dep_ in ("dobj", "pobj") and counted == token:  # "he saw one"
             same = [thing for thing in self.cast.things if not thing.animate and thing.seen >= 0]
             same = [thing for thing in same if not lexicon.is_place(thing.head)] or same

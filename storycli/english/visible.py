@@ -33,8 +33,8 @@ def visible(clauses, verb, animate) -> bool:
         return False  # "the lift was broken"
     if lemma == "let" and any(clauses.lemma(child) == "go" and child.i == verb.i + 1 for child in verb.rights):
         return False  # "let go"
-    if lemma == "go" and (_is_planned(verb) or any(child.lower_ == "let" for child in verb.lefts)):
-        return False
+    if _is_planned(verb) or (lemma == "go" and any(child.lower_ == "let" for child in verb.lefts)):
+        return False  # "was going to steal", and "let go" where "let" was read as a helper
     if lemma == "bear" and "auxpass" in children:
         return False  # "was born"
     if lemma == "keep" and not {"ccomp", "xcomp", "acomp", "oprd", "prep", "prt"} & children.keys():
@@ -60,7 +60,7 @@ def names_deed(clauses, verb) -> bool:
     """Whether a verb says what is done, and its head no more: "began to run", "went to sleep", "burst out laughing"."""
     head, lemma = clauses.lemma(verb.head), clauses.lemma(verb)
     if verb.dep_ == "xcomp" and (head in lexicon.ASPECT or _allowed(verb.head)):
-        return not (head == "go" and _is_planned(verb.head)) and not _thwarted(head, verb.head)
+        return not _is_planned(verb.head) and not _thwarted(head, verb.head)
     if verb.dep_ not in ("advcl", "xcomp") or verb.i < verb.head.i:
         return False
     if verb.tag_ == "VBG":

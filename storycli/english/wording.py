@@ -121,11 +121,11 @@ class Scene:
             self.weather = ""
 
     def _in_water(self) -> bool:
-        noun = _place_of(self.place) if self.place is not None and self.place.lead == "in" else None
-        return noun is not None and noun.head in lexicon.WATERS
+        noun = _place_of(self.place)
+        return noun is not None and noun.head in lexicon.WATERS and self.place.lead == "in"
 
     def _outdoors(self) -> bool:
-        noun = _place_of(self.place) if self.place is not None else None
+        noun = _place_of(self.place)
         return noun is not None and noun.head not in lexicon.INDOORS | lexicon.WATERS
 
 
@@ -152,8 +152,8 @@ def _moves_a_thing(event: Event) -> bool:
     return event.verb not in lexicon.CARRYING and any(not thing.animate and thing.head != "way" for thing in moved)
 
 
-def _place_of(part: Part) -> Thing | None:
-    first = part.words[0] if part.words else None
+def _place_of(part: Part | None) -> Thing | None:
+    first = part.words[0] if part is not None and part.words else None
     if isinstance(first, Mention) and first.things and lexicon.is_place(first.things[0].head, part.lead):
         return first.things[0]
     return None
